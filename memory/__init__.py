@@ -1,0 +1,1 @@
+"""Memory: the store is the truth, the index is a cache."""

@@ -1,0 +1,1 @@
+"""Makes an LLM agent personal, and proves it."""

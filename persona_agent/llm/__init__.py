@@ -1,0 +1,1 @@
+"""Language models: embedded, behind an endpoint, and doubles for tests."""

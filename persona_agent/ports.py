@@ -1,0 +1,81 @@
+"""The ports: what the programs need from outside, as narrow protocols over our own types.
+
+Every port takes a batch and returns results in the same order and number; one item is a batch
+of one. A deterministic implementation owes the law that a batch equals a map of singles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from persona_agent.types import (
+    FloatArray,
+    Json,
+    ModelReply,
+    ModelRequest,
+    RecallReply,
+    RecallRequest,
+    Scope,
+)
+
+
+class LLM(Protocol):
+    """A language model."""
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        """Return one reply a request, in order.
+
+        A request that cannot be answered yields a reply with `error`; it disturbs no other. An
+        exception (BackendError) means that the engine as a whole is unusable.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of unit length."""
+
+    @property
+    def name(self) -> str:
+        """What identifies the model; vectors of different names are never compared."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Return an array of shape (len(texts), dim), rows of Euclidean norm 1."""
+        ...
+
+
+class Memory(Protocol):
+    """What programs recall from."""
+
+    def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
+        """Return one reply a request, in order. An unknown user has no memories."""
+        ...
+
+
+class Tool(Protocol):
+    """Something an agent may call while it works on an answer."""
+
+    @property
+    def name(self) -> str:
+        """How the model calls it: letters, digits and underscores."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One sentence for the model: what it does and when to use it."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Json]:
+        """A JSON schema of its arguments, of type object."""
+        ...
+
+    def call(self, scope: Scope, arguments: Mapping[str, Json]) -> str:
+        """Return the result as text. Whatever it raises becomes the tool's error reply."""
+        ...

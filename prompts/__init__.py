@@ -1,0 +1,1 @@
+"""Prompts: one text file a prompt, one function that renders them."""
