@@ -103,6 +103,27 @@ def call_tool(scope: Scope, name: str, arguments: Mapping[str, Any]) -> Program[
     return _typed(replies, ToolReply)[0]
 
 
+def metered(program: Program[T]) -> Program[tuple[T, Usage]]:
+    """Return what `program` returns and what its model requests cost; use with `yield from`."""
+    usage = Usage()
+    try:
+        requests = next(program)
+        while True:
+            try:
+                replies = yield requests
+            except Exception as error:  # noqa: BLE001 - whatever a driver throws is the program's
+                requests = program.throw(error)
+                continue
+            for reply in replies:
+                if isinstance(reply, ModelReply):
+                    usage += reply.usage
+            requests = program.send(replies)
+    except StopIteration as stop:
+        return stop.value, usage
+    finally:
+        program.close()
+
+
 def _typed(replies: list[Reply], kind: type[R]) -> list[R]:
     for reply in replies:
         if not isinstance(reply, kind):

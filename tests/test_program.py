@@ -1,0 +1,243 @@
+"""The laws of programs and their drivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persona_agent.errors import BackendError
+from persona_agent.program import (
+    Ports,
+    Program,
+    Round,
+    arun,
+    call_tool,
+    complete,
+    metered,
+    recall,
+    run,
+    run_many,
+)
+from persona_agent.types import (
+    Json,
+    Message,
+    ModelReply,
+    ModelRequest,
+    RecallReply,
+    RecallRequest,
+    Scope,
+    Usage,
+)
+
+ALICE = Scope("alice")
+
+
+class Echo:
+    """A deterministic model: it answers with the prompt, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        self.batches.append(len(requests))
+        return [
+            ModelReply(f"<{request.messages[0].content}>", usage=Usage(1, 2, 0, 1))
+            for request in requests
+        ]
+
+
+class NoMemory:
+    def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
+        return [RecallReply() for _ in requests]
+
+
+class Shout:
+    name, description = "shout", "Says it louder."
+    parameters: Mapping[str, Json] = {"type": "object"}
+
+    def call(self, scope: Scope, arguments: Mapping[str, Json]) -> str:
+        return f"{scope.user}: {str(arguments['text']).upper()}"
+
+
+def ask(text: str) -> ModelRequest:
+    return ModelRequest((Message("user", text),))
+
+
+def conversation(
+    name: str, rounds: Sequence[int], fail_at: int | None = None
+) -> Program[list[str]]:
+    """Ask `rounds[i]` things in round i; raise in round `fail_at`."""
+    said: list[str] = []
+    for number, count in enumerate(rounds):
+        if number == fail_at:
+            raise RuntimeError(f"{name} broke in round {number}")
+        replies = yield from complete([ask(f"{name}.{number}.{i}") for i in range(count)])
+        said += [reply.text for reply in replies]
+    return said
+
+
+def expected(name: str, rounds: Sequence[int]) -> list[str]:
+    return [f"<{name}.{number}.{i}>" for number, count in enumerate(rounds) for i in range(count)]
+
+
+shapes = st.lists(st.lists(st.integers(0, 4), max_size=5), max_size=8)
+
+
+@given(shapes)
+def test_replies_reach_the_program_that_asked_in_order(rounds: list[list[int]]) -> None:
+    results = run_many(
+        [conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=Echo())
+    )
+    assert [result.unwrap() for result in results] == [
+        expected(str(i), shape) for i, shape in enumerate(rounds)
+    ]
+
+
+@given(shapes)
+def test_one_round_is_one_call_of_the_model(rounds: list[list[int]]) -> None:
+    model = Echo()
+    run_many([conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=model))
+    longest = max((len(shape) for shape in rounds), default=0)
+    due = [sum(shape[n] for shape in rounds if n < len(shape)) for n in range(longest)]
+    assert model.batches == [size for size in due if size]
+
+
+@given(shapes, st.data())
+def test_a_program_that_raises_fails_alone_with_its_reason(
+    rounds: list[list[int]], data: st.DataObject
+) -> None:
+    broken = [
+        data.draw(st.none() | st.integers(0, max(0, len(shape) - 1))) if shape else None
+        for shape in rounds
+    ]
+    programs = [
+        conversation(str(i), shape, fail_at)
+        for i, (shape, fail_at) in enumerate(zip(rounds, broken, strict=True))
+    ]
+    results = run_many(programs, Ports(llm=Echo()))
+    for i, (shape, fail_at, result) in enumerate(zip(rounds, broken, results, strict=True)):
+        if fail_at is None:
+            assert result.unwrap() == expected(str(i), shape)
+        else:
+            assert not result.ok
+            assert result.reason == f"RuntimeError: {i} broke in round {fail_at}"
+
+
+@given(shapes)
+def test_run_many_equals_a_map_of_run(rounds: list[list[int]]) -> None:
+    together = run_many(
+        [conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=Echo())
+    )
+    alone = [run(conversation(str(i), shape), Ports(llm=Echo())) for i, shape in enumerate(rounds)]
+    assert [result.unwrap() for result in together] == alone
+
+
+@given(st.lists(st.integers(0, 4), max_size=5))
+def test_arun_equals_run(shape: list[int]) -> None:
+    value = asyncio.run(arun(conversation("a", shape), Ports(llm=Echo())))
+    assert value == run(conversation("a", shape), Ports(llm=Echo()))
+
+
+@given(st.lists(st.integers(0, 4), max_size=5))
+def test_metered_adds_the_cost_and_changes_nothing_else(shape: list[int]) -> None:
+    value, usage = run(metered(conversation("a", shape)), Ports(llm=Echo()))
+    assert value == expected("a", shape)
+    assert usage == Usage(sum(shape), 2 * sum(shape), 0, sum(shape))
+    assert run_many([conversation("a", shape)], Ports(llm=Echo()))[0].usage == usage
+
+
+def test_kinds_of_requests_mix_in_one_round() -> None:
+    def program() -> Program[tuple[str, int, str]]:
+        model, memory = yield [ask("hi"), RecallRequest(ALICE)]
+        assert isinstance(model, ModelReply)
+        assert isinstance(memory, RecallReply)
+        tool = yield from call_tool(ALICE, "shout", {"text": "go"})
+        return model.text, len(memory.memories), tool.text
+
+    ports = Ports(Echo(), NoMemory(), {"shout": Shout()})
+    assert run(program(), ports) == ("<hi>", 0, "alice: GO")
+
+
+def test_a_failing_or_unknown_tool_is_data() -> None:
+    ports = Ports(tools={"shout": Shout()})
+    wrong = run(call_tool(ALICE, "shout", {}), ports)
+    assert wrong.error == "KeyError: 'text'"
+    unknown = run(call_tool(ALICE, "sing", {}), ports)
+    assert unknown.error == "there is no tool 'sing'; known tools: shout"
+
+
+def test_a_dead_model_is_thrown_into_the_programs_that_asked() -> None:
+    class Dead:
+        def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+            raise BackendError("connection refused")
+
+    def careful() -> Program[str]:
+        try:
+            yield from complete([ask("hi")])
+        except BackendError as error:
+            return f"went on without: {error}"
+        return "answered"
+
+    def idle() -> Program[str]:
+        yield from recall([])
+        return "never asked"
+
+    ports = Ports(llm=Dead(), memory=NoMemory())
+    results = run_many([conversation("a", [1]), careful(), idle()], ports)  # type: ignore[list-item]
+    assert results[0].reason == "BackendError: connection refused"
+    assert results[1].value == "went on without: connection refused"
+    assert results[2].value == "never asked"
+
+
+def test_a_model_that_miscounts_is_refused() -> None:
+    class Short:
+        def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+            return [ModelReply("one")]
+
+    with pytest.raises(BackendError, match="returned 1 replies to 2 requests"):
+        run(conversation("a", [2]), Ports(llm=Short()))
+
+
+def test_a_program_that_yields_something_else_fails_with_the_reason() -> None:
+    def odd() -> Program[None]:
+        yield ["please"]  # type: ignore[list-item]
+
+    with pytest.raises(TypeError, match="yielded str"):
+        run(odd(), Ports())
+
+
+def test_a_missing_port_is_named() -> None:
+    with pytest.raises(TypeError, match="asks a model, but none was given"):
+        run(conversation("a", [1]), Ports())
+
+
+def test_progress_is_told_after_every_round() -> None:
+    rounds: list[Round] = []
+    run_many(
+        [conversation("a", [1, 2]), conversation("b", [3])],
+        Ports(llm=Echo()),
+        on_round=rounds.append,
+    )
+    assert rounds == [Round(1, 2, 1, 4), Round(2, 2, 2, 2)]
+
+
+def test_programs_are_closed_when_the_driver_is_interrupted() -> None:
+    closed: list[str] = []
+
+    def watched() -> Program[None]:
+        try:
+            yield from complete([ask("hi")])
+        finally:
+            closed.append("closed")
+
+    class Interrupted:
+        def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_many([watched()], Ports(llm=Interrupted()))
+    assert closed == ["closed"]
