@@ -5,9 +5,11 @@ PersonaAgent's loop (Zhang et al. 2025, algorithm 1) as a fold over a state that
 resumes identically. What it adds is the gate (`gate.py`), anchors that must not regress, locked
 lines that survive, and proposers that need no model (`propose.py`).
 
-A user's labelled history is split in time: earlier | anchors | recent | held out. Proposing sees
-what is earlier and the recent block; the gate judges on the held-out block, later than all that.
-No prompt holds the outcome of the interaction it predicts, or of a later one.
+A user's labelled history is split in time: earlier | recent | anchors | held out. The persona
+starts from what is earlier. Each round simulates the next block of the recent ones, later than
+everything that made the persona so far, and proposes from it. The gate judges on what is held out
+and on the anchors, later than all proposing. So no prompt holds, not even in its persona, the
+outcome of the interaction it predicts, or of a later one.
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ from persona_agent.predict import (
 )
 from persona_agent.program import Program, complete, metered
 from persona_agent.propose import Draft, Proposer, Simulation, Situated
-from persona_agent.task import Prediction, Task, is_right, score, situation
+from persona_agent.task import Task, is_right, score, situation
 from persona_agent.types import Interaction, Record, Scope, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class AlignOptions(Record):
-    """How an alignment is done. `risk` is the chance of accepting a persona that is no better."""
+    """How an alignment is done.
+
+    Each of at most `rounds` rounds simulates `recent` interactions; `held_out` later ones judge,
+    and of `anchors` none may regress. `risk` is the chance of accepting a persona that is no
+    better. `plan` says what is recalled for a prediction.
+    """
 
     recent: int = 3
     held_out: int = 12
@@ -54,7 +61,7 @@ class AlignOptions(Record):
     @property
     def needed(self) -> int:
         """How many labelled interactions an alignment needs: the blocks, and one before them."""
-        return self.recent + self.held_out + 1
+        return self.recent * self.rounds + self.anchors + self.held_out + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +69,14 @@ class History(Record):
     """A user's labelled interactions in time order, split for one alignment."""
 
     earlier: tuple[Interaction, ...]
-    anchors: tuple[Interaction, ...]
     recent: tuple[Interaction, ...]
+    anchors: tuple[Interaction, ...]
     held_out: tuple[Interaction, ...]
 
     @property
-    def seen(self) -> tuple[Interaction, ...]:
-        """What proposing may use: all that is earlier than the held-out block."""
-        return (*self.earlier, *self.anchors, *self.recent)
+    def judging(self) -> tuple[Interaction, ...]:
+        """What judges: it takes no part in proposing."""
+        return (*self.anchors, *self.held_out)
 
 
 def split(
@@ -80,17 +87,18 @@ def split(
     Raises NotEnoughData, saying how many are needed, if the blocks cannot be filled.
     """
     count = len(labelled)
+    learned = options.recent * options.rounds
     if count < options.needed:
         raise NotEnoughData(
             f"{user} has {count} interactions with an outcome; aligning needs {options.needed}: "
-            f"{options.held_out} held out, {options.recent} to learn from and 1 before them. "
-            "Add more, or lower held_out or recent"
+            f"{options.held_out} held out, {options.anchors} anchors, {learned} to learn from and "
+            "1 before them. Add more, or lower held_out, anchors, recent or rounds"
         )
     held = count - options.held_out
-    recent = held - options.recent
-    anchors = max(recent - options.anchors, 1)
+    anchors = held - options.anchors
+    recent = anchors - learned
     rows = tuple(labelled)
-    return History(rows[:anchors], rows[anchors:recent], rows[recent:held], rows[held:])
+    return History(rows[:recent], rows[recent:anchors], rows[anchors:held], rows[held:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +117,8 @@ class AlignState(Record):
     """All that an alignment knows between two rounds; it can be saved and resumed.
 
     `lines` are the best accepted so far, `scores` theirs on the held-out block (None before the
-    first round), `simulated` theirs for the recent block (empty when they must be made anew),
-    `old_scores` those of the persona it began with.
+    first round), `old_scores` those of the persona it began with. `tried_before` counts candidates
+    that earlier alignments compared on some of the same held-out interactions.
     """
 
     scope: Scope
@@ -121,8 +129,8 @@ class AlignState(Record):
     round: int = 0
     scores: Scores | None = None
     old_scores: Scores | None = None
-    simulated: tuple[Prediction, ...] = ()
     tried: tuple[Tried, ...] = ()
+    tried_before: int = 0
     accepted: int = 0
     usage: Usage = Usage()
     done: bool = False
@@ -186,13 +194,18 @@ def _round(
     task: Task,
     proposers: Sequence[Proposer],
 ) -> Program[AlignState]:
-    state = yield from _simulate(state, history, task)
+    if state.scores is None:
+        scores = (yield from _score([state.lines], history.held_out, task, state))[0]
+        state = replace(state, scores=scores, old_scores=scores)
+    block, known = _block(history, state)
+    jobs = yield from _jobs(state.lines, block, task, state)
+    simulated = yield from predict(jobs, task, calibration=state.options.calibration)
     situated = Situated(
         scope=state.scope,
         lines=state.lines,
         locked=tuple(line for line in persona.lines if line.locked),
-        history=history.seen,
-        simulated=tuple(map(Simulation, history.recent, state.simulated)),
+        history=known,
+        simulated=tuple(map(Simulation, block, simulated)),
         task=task,
         round=state.round,
         seed=state.options.seed,
@@ -202,8 +215,8 @@ def _round(
     state = replace(state, round=state.round + 1)
     if not drafts:
         return replace(state, done=True, reason=_reason(state, "nothing new to try"))
-    scores = yield from _score([d.lines for d in drafts], history.held_out, task, state)
-    state = yield from _accept(state, drafts, scores, history, task)
+    measured = yield from _score([d.lines for d in drafts], history.held_out, task, state)
+    state = yield from _accept(state, drafts, measured, history, task)
     if state.round >= state.options.rounds:
         state = replace(state, done=True, reason=_reason(state, "all rounds done"))
     return state
@@ -227,6 +240,7 @@ def finish(state: AlignState, persona: Persona, history: History) -> Alignment:
             parent=persona.version,
             origin="alignment",
             note=verdict.reason,
+            seen_id=last.id,
             seen_until=last.when,
             scores=_summary(state.old_scores, state.scores, verdict, len(state.tried)),
         )
@@ -272,16 +286,13 @@ def _check(state: AlignState, persona: Persona, history: History) -> None:
         )
 
 
-def _simulate(state: AlignState, history: History, task: Task) -> Program[AlignState]:
-    """Return the state with its persona's predictions and scores, made only where missing."""
-    if state.scores is None:
-        scores = (yield from _score([state.lines], history.held_out, task, state))[0]
-        state = replace(state, scores=scores, old_scores=scores)
-    if not state.simulated:
-        jobs = yield from _jobs(state.lines, history.recent, task, state)
-        made = yield from predict(jobs, task, calibration=state.options.calibration)
-        state = replace(state, simulated=tuple(made))
-    return state
+def _block(
+    history: History, state: AlignState
+) -> tuple[tuple[Interaction, ...], tuple[Interaction, ...]]:
+    """Return the interactions this round simulates, and all that is known after they happened."""
+    start = state.round * state.options.recent
+    end = start + state.options.recent
+    return history.recent[start:end], (*history.earlier, *history.recent[:end])
 
 
 def _jobs(
@@ -373,7 +384,7 @@ def _accept(
     old = state.scores
     if old is None:
         raise ValueError("candidates cannot be judged before the current persona is scored")
-    tried = len(state.tried) + len(drafts)
+    tried = state.tried_before + len(state.tried) + len(drafts)
     verdicts = [
         judge(*_comparable(old, new), tried=tried, risk=state.options.risk) for new in scores
     ]
@@ -410,7 +421,6 @@ def _accept(
         state,
         lines=drafts[winner].lines,
         scores=scores[winner],
-        simulated=(),
         accepted=state.accepted + 1,
     )
 

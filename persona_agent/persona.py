@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from persona_agent import prompts
@@ -54,8 +53,9 @@ class Persona(Record):
     """What is known about one person, as a document of lines.
 
     `version` counts from 1 within the user; 0 is the empty persona that nobody stored.
-    `seen_until` is the time of the latest interaction that took part in proposing or gating it:
-    evidence for a further change must be later. `scores` are the gate's measurements.
+    `seen_id` and `seen_until` are the id and the time of the latest interaction that took part
+    in proposing or gating it: what gates a further change must be later. `scores` are the gate's
+    measurements.
     """
 
     scope: Scope
@@ -64,9 +64,10 @@ class Persona(Record):
     parent: int | None = None
     origin: Literal["empty", "start", "alignment", "user", "rollback"] = "empty"
     note: str = ""
+    seen_id: str | None = None
     seen_until: datetime | None = None
     created: datetime | None = None
-    scores: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lines", tuple(self.lines))
@@ -140,7 +141,7 @@ def clean_lines(
     for text in texts:
         plain = prompts.as_data(text, MAX_LINE_CHARS).lstrip("-*• ").strip()
         try:
-            line = PersonaLine(plain, tuple(evidence), origin)
+            line = PersonaLine(_sober(plain), tuple(evidence), origin)
         except ValueError as error:
             refused.append(str(error))
             continue
@@ -148,6 +149,14 @@ def clean_lines(
             seen.add(line.id)
             lines.append(line)
     return lines, refused
+
+
+def _sober(text: str) -> str:
+    """Return `text` unless it repeats itself, as small models do when they run on."""
+    words = text.casefold().split()
+    if len(words) > 8 and len(set(words)) < 0.6 * len(words):
+        raise ValueError(f"{text[:60]!r} repeats itself")
+    return text
 
 
 def fit(lines: Sequence[PersonaLine], old: Persona) -> tuple[PersonaLine, ...]:

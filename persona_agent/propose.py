@@ -27,7 +27,7 @@ from persona_agent.types import (
 
 SUMMARY_LINES = 3
 REWRITE_LINES = 12
-SUMMARY_EVENTS = 30
+SUMMARY_EVENTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def summarise(
     messages = prompts.messages("summary", history=shown, count=str(SUMMARY_LINES))
     request = ModelRequest(
         messages,
-        Sampling(max_tokens=160),
+        Sampling(max_tokens=120),
         schema=_lines_schema(SUMMARY_LINES),
         purpose="summary",
     )
@@ -101,23 +101,24 @@ def summarise(
 def miner(situated: Situated) -> Program[list[Draft]]:
     """Propose lines from what sets the user apart; needs no model.
 
-    Tastes and drifts are added to the persona one by one, by their strength, and together; and
-    each line that is neither locked nor the user's own is proposed for removal.
+    In the first round: the strongest tastes, few and many, the latest drifts, and the persona
+    without what a model wrote into it. Later: findings one by one, and each of the last lines
+    that is neither locked nor the user's own dropped.
     """
     yield from ()
     known = {line.id for line in situated.lines}
     found = [one for one in mine(situated.history, situated.task) if one.kind != "statistics"]
     new = [one for one in found if one.line().id not in known]
-    drafts = [_added(situated, new[:count]) for count in (1, 3, 6) if new[:count]]
-    drafts += [_added(situated, drift[:3]) for drift in [_of_kind(new, "drift")] if drift]
     if situated.round:
-        drafts += [_added(situated, [one]) for one in new[1:3]]
-        drafts += _pruned(situated)
+        return [*(_added(situated, [one]) for one in new[:3]), *_pruned(situated)]
+    drafts = [_added(situated, new[:count]) for count in (2, 6) if new[:count]]
+    drifts = [one for one in new if one.kind == "drift"]
+    if drifts:
+        drafts.append(_added(situated, drifts[:2]))
+    own = tuple(line for line in situated.lines if line.origin not in ("summary", "gradient"))
+    if len(own) < len(situated.lines):
+        drafts.append(Draft(own, "miner", "drops what a model wrote"))
     return drafts
-
-
-def _of_kind(found: Sequence[Finding], kind: str) -> list[Finding]:
-    return [one for one in found if one.kind == kind]
 
 
 def _added(situated: Situated, findings: Sequence[Finding]) -> Draft:
@@ -165,7 +166,7 @@ def textual_gradient(situated: Situated) -> Program[list[Draft]]:
     )
     request = ModelRequest(
         messages,
-        Sampling(max_tokens=320, temperature=0.5, seed=situated.seed + situated.round),
+        Sampling(max_tokens=240, temperature=0.5, seed=situated.seed + situated.round),
         schema=_lines_schema(REWRITE_LINES),
         purpose="rewrite",
     )
@@ -188,7 +189,7 @@ def _critique(one: Simulation, persona: str, task: Task) -> ModelRequest:
         outcome_label=task.outcome_label.lower(),
         outcome=prompts.as_data(one.interaction.outcome or "", 300),
     )
-    return ModelRequest(messages, Sampling(max_tokens=96), purpose="critique")
+    return ModelRequest(messages, Sampling(max_tokens=64), purpose="critique")
 
 
 def _event(one: Interaction, task: Task) -> str:

@@ -1,0 +1,145 @@
+"""Episodic memory: what happened, remembered and recalled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from persona_agent.errors import StoreError
+from persona_agent.memory.index import Index
+from persona_agent.memory.rows import Added, Owner, owner_of
+from persona_agent.memory.store import Store
+from persona_agent.memory.tokens import estimate_tokens
+from persona_agent.memory.user_index import Hit, Lookup
+from persona_agent.ports import Embedder
+from persona_agent.types import Interaction, Recalled, RecallReply, RecallRequest, Scope
+
+__all__ = ["EpisodicMemory", "estimate_tokens"]
+
+ATTEMPTS = 20  # each embeds all that lacks a vector; more are needed only while others write
+CHANGEABLE = ("query", "response", "outcome", "item", "options", "metadata")
+
+
+class EpisodicMemory:
+    """A store, an embedder and an index, as one memory. It is a `Memory` port.
+
+    Interactions that lack a vector of this embedder, because they were stored without one, by
+    another embedder, or changed since, get one before they are searched: nothing stored is ever
+    left out of a search.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder, index: Index | None = None) -> None:
+        """Use `index`, which must be for this embedder's name; by default a new one."""
+        self.store = store
+        self.embedder = embedder
+        self.index = Index(embedder.name) if index is None else index
+
+    def add(self, interactions: Sequence[Interaction], now: datetime) -> list[Added]:
+        """Embed and store interactions in one transaction; return what became of each, in order.
+
+        See `Store.add`.
+        """
+        if not interactions:
+            return []
+        vectors = self.embedder.embed([one.text for one in interactions])
+        return self.store.add(interactions, vectors, self.embedder.name, now=now)
+
+    def update(
+        self, scope: Scope, event_id: str, changes: Mapping[str, Any], now: datetime
+    ) -> Interaction:
+        """Change some fields of an interaction and return it; see `Store.update`.
+
+        A changed text is embedded when it is next searched.
+        Any: the values are checked as those of an Interaction. Raises UnknownInteraction, or
+        ValueError for a field that cannot be changed.
+        """
+        if unknown := sorted(set(changes) - set(CHANGEABLE)):
+            raise ValueError(f"cannot change {', '.join(unknown)}; only {', '.join(CHANGEABLE)}")
+        return self.store.update(scope, event_id, **changes, now=now)
+
+    def delete(self, scope: Scope, event_id: str, now: datetime) -> None:
+        """Delete an interaction; see `Store.delete`."""
+        self.store.delete(scope, event_id, now)
+
+    def delete_all(self, scope: Scope, now: datetime) -> int:
+        """Delete all that is kept about a user; see `Store.delete_all`."""
+        return self.store.delete_all(scope, now)
+
+    def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
+        """Return one reply a request, in order. An unknown user has no memories.
+
+        `recent` gives the latest, oldest first, scored 1 for the latest, 1/2, 1/3 before it.
+        `similar` gives the nearest, best first, scored by cosine; of equals, the earlier first;
+        an empty query is similar to nothing. Both take `k`, then leave out what does not fit into
+        `max_tokens`, the latest or best being kept.
+
+        All queries are embedded in one call. Raises UnknownInteraction for a `before` that is not
+        an interaction of the user.
+        """
+        lookups = self._lookups(requests)
+        for _ in range(ATTEMPTS):
+            with self.store.snapshot() as snapshot:
+                found = self.index.find(snapshot, lookups)
+                if not found.missing:
+                    refs = [
+                        (owner_of(lookup.scope), hit.id)
+                        for lookup, hits in zip(lookups, found.hits, strict=True)
+                        for hit in hits
+                    ]
+                    interactions = iter(snapshot.interactions(refs))
+                    break
+            self._embed_missing(found.missing)
+        else:
+            raise StoreError(
+                "interactions are written faster than they can be embedded; add them with vectors"
+            )
+        return [
+            _reply(request, [(next(interactions), hit) for hit in hits])
+            for request, hits in zip(requests, found.hits, strict=True)
+        ]
+
+    def _lookups(self, requests: Sequence[RecallRequest]) -> list[Lookup]:
+        queries = list(dict.fromkeys(r.query for r in requests if _is_search(r)))
+        vectors = {}
+        if queries:
+            vectors = dict(zip(queries, self.embedder.embed(queries), strict=True))
+        return [
+            Lookup(
+                request.scope,
+                request.k if request.mode == "recent" or _is_search(request) else 0,
+                vectors[request.query] if _is_search(request) else None,
+                request.before,
+            )
+            for request in requests
+        ]
+
+    def _embed_missing(self, missing: Mapping[Owner, Sequence[str]]) -> None:
+        refs = [(owner, event_id) for owner, ids in missing.items() for event_id in ids]
+        with self.store.snapshot() as snapshot:
+            there = {owner: snapshot.rows(owner, ids) for owner, ids in missing.items()}
+            interactions = snapshot.interactions([r for r in refs if r[1] in there[r[0]]])
+        vectors = self.embedder.embed([one.text for one in interactions])
+        for owner in missing:
+            own = [i for i, one in enumerate(interactions) if owner_of(one.scope) == owner]
+            scope = Scope(owner[1], owner[0])
+            self.store.put_vectors(
+                scope, [interactions[i] for i in own], vectors[own], self.embedder.name
+            )
+
+
+def _is_search(request: RecallRequest) -> bool:
+    return request.mode == "similar" and bool(request.query) and request.k > 0
+
+
+def _reply(request: RecallRequest, found: Sequence[tuple[Interaction, Hit]]) -> RecallReply:
+    """Return what fits into the request's budget, the latest or best first to be kept."""
+    latest_first = request.mode == "recent"
+    left = request.max_tokens
+    kept: list[Recalled] = []
+    for interaction, hit in reversed(found) if latest_first else found:
+        tokens = estimate_tokens(interaction.text)
+        if tokens <= left:
+            left -= tokens
+            kept.append(Recalled(interaction, hit.score, request.mode))
+    return RecallReply(tuple(kept[::-1] if latest_first else kept))

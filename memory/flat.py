@@ -1,0 +1,125 @@
+"""Exact search among one user's vectors: the seam to FAISS, an optional part.
+
+FAISS finds the candidates; they are scored again in double precision and ordered here, so that
+scores do not depend on how FAISS computes and ties are broken the same way every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from persona_agent.errors import BackendError, StoreError
+from persona_agent.types import FloatArray
+
+INSTALL_CPU = 'pip install "persona-agent-framework[cpu]"'
+DECIMALS = 6  # of a score: vectors are float32, what follows is noise
+SPARE = 8  # candidates beyond k
+NOISE = 1e-4  # far above the rounding of FAISS's single precision for vectors of unit length
+
+
+class FlatSearch:
+    """Vectors at ranks 0 to n - 1, some of which may be missing; a missing one is never found."""
+
+    def __init__(self) -> None:
+        self._faiss = _faiss()
+        self._index: Any = None  # Any: FAISS has no types; None until there is a vector
+        self.present = np.zeros(0, np.bool_)
+
+    @classmethod
+    def filled(cls, count: int, ranks: Sequence[int], vectors: FloatArray) -> FlatSearch:
+        """Return a search over `count` ranks with vectors, shape (m, dim), at `ranks`."""
+        flat = cls()
+        flat.grow(count)
+        flat.put(ranks, vectors)
+        return flat
+
+    def grow(self, count: int) -> None:
+        """Make room for `count` ranks; the new ones have no vector."""
+        more = count - len(self.present)
+        self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
+        if self._index is not None:
+            self._index.add(np.zeros((more, self._index.d), np.float32))
+
+    def clear(self, ranks: Sequence[int]) -> None:
+        """Take the vectors at these ranks away."""
+        self.present[list(ranks)] = False
+
+    def put(self, ranks: Sequence[int], vectors: FloatArray) -> None:
+        """Set the vectors at these ranks. Raises StoreError for another dimension than before."""
+        if not ranks:
+            return
+        if self._index is None:
+            self._index = self._faiss.IndexFlatIP(vectors.shape[1])
+            self._index.add(np.zeros((len(self.present), vectors.shape[1]), np.float32))
+        self._check(vectors.shape[1], "stored vectors")
+        self._matrix()[list(ranks)] = vectors
+        self.present[list(ranks)] = True
+
+    def search(
+        self, vector: FloatArray, k: int, end: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> list[tuple[int, float]]:
+        """Return ranks and inner products of the `k` nearest among the first `end` ranks.
+
+        `allowed`, of length `end`, says which of them may be found; None is all of them. Best
+        first; of equal scores, to six decimals, the earlier first.
+        """
+        present = self.present[:end]
+        if allowed is not None or not present.all():
+            allowed = present if allowed is None else allowed & present
+        total = end if allowed is None else int(allowed.sum())
+        k = min(k, total)
+        if k == 0:
+            return []
+        self._check(len(vector), "the query's vector")
+        wanted = min(k + SPARE, total)
+        rough, ranks = self._candidates(vector, wanted, end, allowed)
+        if wanted < total and rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
+            ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
+        scores = self._matrix()[ranks].astype(np.float64) @ vector.astype(np.float64)
+        scores = scores.round(DECIMALS) + 0.0  # no negative zero
+        best = np.lexsort((ranks, -scores))[:k]
+        return [(int(ranks[i]), float(scores[i])) for i in best]
+
+    def _candidates(
+        self, vector: FloatArray, count: int, end: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        if allowed is not None:
+            bits = np.packbits(allowed, bitorder="little")
+            selector = self._faiss.IDSelectorBitmap(bits)
+        elif end < len(self.present):
+            selector = self._faiss.IDSelectorRange(0, end)
+        else:
+            selector = None
+        options = None if selector is None else self._faiss.SearchParameters(sel=selector)
+        query = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
+        scores, ranks = self._index.search(query, count, params=options)
+        return scores[0], ranks[0]
+
+    def _matrix(self) -> FloatArray:
+        """Return FAISS's own memory as an array, good until the next `grow`."""
+        size = self._index.ntotal * self._index.d
+        flat: FloatArray = self._faiss.rev_swig_ptr(self._index.get_xb(), size)
+        return flat.reshape(-1, self._index.d)
+
+    def _check(self, dim: int, what: str) -> None:
+        if self._index.d != dim:
+            raise StoreError(
+                f"{what} have {dim} dimensions; this user's vectors have {self._index.d}: "
+                "another embedder of the same name made them"
+            )
+
+
+def _faiss() -> ModuleType:
+    try:
+        import faiss
+    except ImportError as error:
+        raise BackendError(
+            f"search by similarity needs FAISS, which is not installed; run: {INSTALL_CPU}"
+        ) from error
+    module: ModuleType = faiss
+    return module

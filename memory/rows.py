@@ -1,0 +1,196 @@
+"""Between interactions and the rows that keep them, and what the store answers.
+
+A row is a mapping from column names to plain values, as SQLAlchemy takes and gives them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeAlias, cast
+
+from persona_agent.errors import StoreError
+from persona_agent.types import Interaction, Json, Record, Role, Scope, as_json
+
+Owner: TypeAlias = tuple[str, str]
+Row: TypeAlias = dict[str, str | int | None]
+AddedEvent: TypeAlias = Literal["ADD", "UPDATE", "SKIP"]
+Action: TypeAlias = Literal["ADD", "UPDATE", "DELETE"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+CONTENT = (
+    "when",
+    "agent",
+    "run",
+    "role",
+    "query",
+    "response",
+    "outcome",
+    "item",
+    "options",
+    "metadata",
+)
+
+
+class UnknownInteraction(StoreError):
+    """No interaction of this id is stored for this user."""
+
+
+class PersonaConflict(StoreError):
+    """Somebody else stored a persona version first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added(Record):
+    """What became of one interaction that was to be added, and why."""
+
+    id: str
+    event: AddedEvent
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Record):
+    """One change of an interaction: when it was made, and the content before and after.
+
+    Of a deleted interaction the times remain, the contents do not.
+    """
+
+    at: datetime
+    action: Action
+    old: Interaction | None
+    new: Interaction | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPersona(Record):
+    """A persona version as kept. The store does not look into `document` and `scores`: JSON."""
+
+    version: int
+    parent: int | None
+    created: datetime
+    origin: str
+    note: str
+    document: str
+    scores: str
+
+
+def owner_of(scope: Scope) -> Owner:
+    """Return tenant and user, the key of everything that is kept about a person."""
+    return scope.tenant, scope.user
+
+
+def microseconds(when: datetime) -> int:
+    """Return a time as whole microseconds since 1970 in UTC, exactly.
+
+    Raises ValueError for a time without a time zone.
+
+    >>> microseconds(datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC))
+    1000005
+    """
+    if when.tzinfo is None:
+        raise ValueError(f"{when!r} has no time zone; give one, as datetime.now(timezone.utc) does")
+    return (when - EPOCH) // MICROSECOND
+
+
+def time_of(value: int) -> datetime:
+    """Return the time in UTC of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+def to_row(one: Interaction) -> Row:
+    """Return the content of an interaction as a row, with its hash.
+
+    Raises TypeError or ValueError, naming the interaction, if its metadata is not JSON.
+    """
+    content: Row = {
+        "when": microseconds(one.when),
+        "agent": one.scope.agent,
+        "run": one.scope.run,
+        "role": one.role,
+        "query": one.query,
+        "response": one.response,
+        "outcome": one.outcome,
+        "item": one.item,
+        "options": _json(list(one.options), one.id, "options") if one.options else "[]",
+        "metadata": _json(one.metadata, one.id, "metadata") if one.metadata else "{}",
+    }
+    text = json.dumps([content[name] for name in CONTENT])
+    return {
+        "tenant": one.scope.tenant,
+        "user": one.scope.user,
+        "id": one.id,
+        **content,
+        "hash": hashlib.sha256(text.encode()).hexdigest()[:32],
+    }
+
+
+def to_interaction(row: Mapping[str, object]) -> Interaction:
+    """Return the interaction that a row of `events` keeps."""
+    text = cast(Mapping[str, str], row)
+    metadata = text["metadata"]
+    options = text["options"]
+    return Interaction(
+        scope=Scope(text["user"], text["tenant"], text["agent"], text["run"]),
+        when=time_of(cast(int, row["when"])),
+        query=text["query"],
+        outcome=text["outcome"],
+        response=text["response"],
+        role=cast(Role, text["role"]),
+        item=text["item"],
+        options=tuple(json.loads(options)) if options != "[]" else (),
+        metadata=json.loads(metadata) if metadata != "{}" else {},
+        id=text["id"],
+    )
+
+
+def pack_content(row: Mapping[str, object]) -> str:
+    """Return the content of a row as JSON text, as the log of changes keeps it."""
+    return json.dumps({name: row[name] for name in CONTENT}, separators=(",", ":"))
+
+
+def unpack_content(content: str, owner: Owner, event_id: str) -> Interaction:
+    """Return the interaction that `pack_content` kept."""
+    return to_interaction(
+        {"tenant": owner[0], "user": owner[1], "id": event_id, **json.loads(content)}
+    )
+
+
+def decide(stored: Row | None, new: Row) -> tuple[AddedEvent, str, Row]:
+    """Return what adding `new` means beside what is `stored` under its id: event, reason, row.
+
+    A missing outcome or response is filled in, which is how feedback arrives later. Nothing that
+    is there is ever replaced: that takes `update`.
+    """
+    if stored is None:
+        return "ADD", "", new
+    if stored["hash"] == new["hash"]:
+        return "SKIP", f"duplicate of {new['id']}", stored
+    differing = [name for name in CONTENT if stored[name] != new[name]]
+    late = [name for name in differing if name in ("outcome", "response")]
+    if late == differing and all(stored[n] is None or new[n] is None for n in late):
+        filled = [name for name in late if stored[name] is None]
+        if not filled:
+            return "SKIP", f"duplicate of {new['id']}, which is more complete", stored
+        merged = stored | {name: new[name] for name in filled}
+        whole = to_row(to_interaction(merged))
+        return "UPDATE", f"{' and '.join(filled)} arrived", stored | {**whole}
+    return (
+        "SKIP",
+        f"{new['id']} is stored with another {', '.join(differing)}; update(id, ...) changes it",
+        stored,
+    )
+
+
+def _json(value: Mapping[str, Json] | Sequence[Json], event_id: str, what: str) -> str:
+    try:
+        return json.dumps(as_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"the {what} of interaction {event_id!r} are not JSON: {error}"
+        ) from error

@@ -1,0 +1,191 @@
+"""The tables of the store, and the check that a database holds them in this version.
+
+Tenant and user are part of every primary key. Only types that SQLite and PostgreSQL share: text,
+64-bit integers, bytes. Times are microseconds since 1970 in UTC; structured values are JSON text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+)
+
+from persona_agent.errors import StoreError
+
+SCHEMA_VERSION = 1
+VERSION_KEY = "schema_version"
+
+TABLES = MetaData()
+
+meta = Table(
+    "meta",
+    TABLES,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# `next_seq` numbers all writes to a user's events, so it orders them and tells a cache whether it
+# is current. Every write bumps it first: on PostgreSQL this row's lock makes one user's writers
+# take turns. `epoch` is a random number, new when a forgotten user comes back, whose numbers
+# begin again.
+users = Table(
+    "users",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("next_seq", BigInteger, nullable=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user"),
+)
+
+
+def _of_user() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant", "user"], ["users.tenant", "users.user"])
+
+
+events = Table(
+    "events",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("when", BigInteger, nullable=False),
+    Column("agent", Text),
+    Column("run", Text),
+    Column("role", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("response", Text),
+    Column("outcome", Text),
+    Column("item", Text),
+    Column("options", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "id"),
+    _of_user(),
+    Index("events_in_order", "tenant", "user", "when", "seq"),
+)
+
+vectors = Table(
+    "vectors",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("embedder", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    PrimaryKeyConstraint("tenant", "user", "event", "embedder"),
+    ForeignKeyConstraint(
+        ["tenant", "user", "event"],
+        ["events.tenant", "events.user", "events.id"],
+        ondelete="CASCADE",
+    ),
+)
+
+# The log of each user's writes. `action` is ADD, UPDATE, DELETE, or EMBED for a vector that came
+# later. `old` is the content that an UPDATE replaced, as JSON; what it was replaced with is the
+# next one's `old`, or the event itself, so nothing is kept twice.
+changes = Table(
+    "changes",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("old", Text),
+    PrimaryKeyConstraint("tenant", "user", "seq"),
+    _of_user(),
+    Index("changes_of_event", "tenant", "user", "event"),
+)
+
+personas = Table(
+    "personas",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("parent", Integer),
+    Column("created", BigInteger, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("scores", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "version"),
+    _of_user(),
+)
+
+alignments = Table(
+    "alignments",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "name"),
+    _of_user(),
+)
+
+
+def is_ready(connection: Connection, place: str) -> bool:
+    """Return whether the tables are there in this version; false for an empty database.
+
+    Raises StoreError for a database of another version or of another program; `place` names it.
+    """
+    present = set(inspect(connection).get_table_names())
+    ours = set(TABLES.tables)
+    if not present & ours:
+        if present and connection.dialect.name == "sqlite":  # PostgreSQL is shared by many
+            raise StoreError(
+                f"{place} is a database of another program: it has tables "
+                f"{', '.join(sorted(present)[:5])}; give a new file"
+            )
+        return False
+    found = None
+    if meta.name in present:
+        columns = {column["name"] for column in inspect(connection).get_columns(meta.name)}
+        if columns == {"key", "value"}:
+            query = select(meta.c.value).where(meta.c.key == VERSION_KEY)
+            found = connection.execute(query).scalar()
+    if found is None or not found.isdecimal():
+        raise StoreError(
+            f"{place} has tables of our names but no schema version (found {found!r}); it is not "
+            "a persona_agent database: give a new file"
+        )
+    if int(found) > SCHEMA_VERSION:
+        raise StoreError(
+            f"{place} has schema version {found}; this package knows up to {SCHEMA_VERSION}. "
+            "Upgrade it: pip install --upgrade persona-agent-framework"
+        )
+    if int(found) < SCHEMA_VERSION or not ours <= present:
+        missing = ", ".join(sorted(ours - present)) or "none"
+        raise StoreError(
+            f"{place} has schema version {found}, tables missing: {missing}; this package needs "
+            f"version {SCHEMA_VERSION}, whole. Restore it from a backup, or give a new file"
+        )
+    return True
+
+
+def create(connection: Connection) -> None:
+    """Create the tables and note their version, in the connection's transaction."""
+    TABLES.create_all(connection)
+    version = {"key": VERSION_KEY, "value": str(SCHEMA_VERSION)}
+    connection.execute(insert(meta), version)

@@ -1,0 +1,364 @@
+"""What a reader sees: the database at one moment, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    TextClause,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+)
+
+from persona_agent.errors import StoreError
+from persona_agent.memory.rows import (
+    Change,
+    Owner,
+    Row,
+    StoredPersona,
+    UnknownInteraction,
+    owner_of,
+    time_of,
+    to_interaction,
+    unpack_content,
+)
+from persona_agent.memory.schema import alignments, changes, events, personas, users, vectors
+from persona_agent.types import FloatArray, Interaction, Scope
+
+T = TypeVar("T")
+
+CHUNK = 1024  # rows asked for in one statement; a power of two
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a user's writes have come: equal heads mean that nothing was written between."""
+
+    epoch: int
+    next_seq: int
+    event_count: int
+
+
+class Place(NamedTuple):
+    """Where an event stands in its user's order, and what narrows a scope to it."""
+
+    id: str
+    when: int
+    seq: int
+    agent: str | None
+    run: str | None
+
+
+def of_owner(table: Table) -> ColumnElement[bool]:
+    """Return the condition that a row is of the owner whose `key` is bound."""
+    return and_(table.c.tenant == bindparam("tenant_"), table.c.user == bindparam("user_"))
+
+
+def key(owner: Owner) -> dict[str, object]:
+    """Return the values that `of_owner` takes."""
+    return {"tenant_": owner[0], "user_": owner[1]}
+
+
+# Statements are built once: building one costs as much as running it.
+_OWN_EVENTS = of_owner(events)
+_PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
+_EVENT = select(events).where(_OWN_EVENTS, events.c.id == bindparam("id_"))
+_SOME_EVENTS = select(events).where(_OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True)))
+_HEAD = select(users).where(of_owner(users))
+_ORDER = _PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq)
+_SOME_PLACES = _PLACES.where(
+    _OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True))
+).order_by(events.c.when, events.c.seq)
+_OWN_VECTORS = and_(of_owner(vectors), vectors.c.embedder == bindparam("embedder"))
+_VECTORS = select(vectors.c.event, vectors.c.vector).where(_OWN_VECTORS)
+_SOME_VECTORS = _VECTORS.where(vectors.c.event.in_(bindparam("ids", expanding=True)))
+_OWN_CHANGES = of_owner(changes)
+_CHANGED = (
+    select(changes.c.event)
+    .where(_OWN_CHANGES, changes.c.seq >= bindparam("since"))
+    .limit(bindparam("most"))
+)
+_HISTORY = (
+    select(changes.c.at, changes.c.action, changes.c.old)
+    .where(_OWN_CHANGES, changes.c.event == bindparam("id_"), changes.c.action != "EMBED")
+    .order_by(changes.c.seq)
+)
+_OWN_PERSONAS = of_owner(personas)
+_PERSONAS = (
+    select(
+        personas.c.version,
+        personas.c.parent,
+        personas.c.created,
+        personas.c.origin,
+        personas.c.note,
+        personas.c.document,
+        personas.c.scores,
+    )
+    .where(_OWN_PERSONAS)
+    .order_by(personas.c.version.desc())
+)
+_PERSONA = _PERSONAS.where(personas.c.version == bindparam("version_"))
+_OWN_ALIGNMENTS = of_owner(alignments)
+_ALIGNMENT = select(alignments.c.state).where(
+    _OWN_ALIGNMENTS, alignments.c.name == bindparam("name_")
+)
+_ALIGNMENTS = select(alignments.c.name).where(_OWN_ALIGNMENTS).order_by(alignments.c.name)
+
+
+class Snapshot:
+    """The queries of a reader over one connection. Not for two threads at once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
+        """Return the head of each owner of whom anything is stored, in one query."""
+        found: dict[Owner, Head] = {}
+        for row in self._look_up(users, 2, owners):
+            head = Head(row["epoch"], row["next_seq"], row["event_count"])
+            found[(row["tenant"], row["user"])] = head
+        return found
+
+    def order(self, owner: Owner) -> list[Place]:
+        """Return the places of all events of an owner, in time order."""
+        rows = self._connection.execute(_ORDER, key(owner))
+        return [Place(*row) for row in rows]
+
+    def places(self, owner: Owner, ids: Sequence[str]) -> list[Place]:
+        """Return the places of those of these events that exist, in time order."""
+        found: list[Place] = []
+        for some in _chunks(ids):
+            rows = self._connection.execute(_SOME_PLACES, {**key(owner), "ids": some})
+            found.extend(Place(*row) for row in rows)
+        return sorted(found, key=lambda place: (place.when, place.seq))
+
+    def changed(self, owner: Owner, since: int, most: int) -> list[str]:
+        """Return the ids of events written since a head's `next_seq`, repeated if so written.
+
+        At most `most` of them are returned.
+        """
+        keys = {**key(owner), "since": since, "most": most}
+        return list(self._connection.execute(_CHANGED, keys).scalars())
+
+    def vectors(
+        self, owner: Owner, embedder: str, ids: Sequence[str] | None = None
+    ) -> tuple[list[str], FloatArray]:
+        """Return ids and vectors, shape (n, dim), of an owner's events, in no order.
+
+        With `ids`, of those only. Events without a vector of this embedder are left out; with
+        none at all the shape is (0, 0). Raises StoreError if the vectors differ in length.
+        """
+        keys = {**key(owner), "embedder": embedder}
+        if ids is None:
+            rows = list(self._connection.execute(_VECTORS, keys))
+        else:
+            rows = [
+                row
+                for some in _chunks(ids)
+                for row in self._connection.execute(_SOME_VECTORS, {**keys, "ids": some})
+            ]
+        if not rows:
+            return [], np.zeros((0, 0), np.float32)
+        sizes = {len(row.vector) for row in rows}
+        if len(sizes) > 1:
+            raise StoreError(
+                f"vectors of user {owner[1]!r} by embedder {embedder!r} have "
+                f"{sorted(size // 4 for size in sizes)} dimensions; they must have one length"
+            )
+        flat = np.frombuffer(b"".join(row.vector for row in rows), "<f4")
+        return [row.event for row in rows], flat.reshape(len(rows), -1).astype(np.float32)
+
+    def interactions(self, refs: Sequence[tuple[Owner, str]]) -> list[Interaction]:
+        """Return these events, in this order, of many owners in one query.
+
+        Raises UnknownInteraction for one that is not there.
+        """
+        wanted = list(dict.fromkeys(refs))
+        found: dict[tuple[Owner, str], Interaction] = {}
+        for row in self._look_up(events, 3, [(*owner, event_id) for owner, event_id in wanted]):
+            found[((row["tenant"], row["user"]), row["id"])] = to_interaction(row)
+        for owner, event_id in wanted:
+            if (owner, event_id) not in found:
+                raise unknown(owner, event_id)
+        return [found[ref] for ref in refs]
+
+    def rows(self, owner: Owner, ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows of those of these events that exist, by id."""
+        found: dict[str, Row] = {}
+        for some in _chunks(ids):
+            keys = {**key(owner), "ids": some}
+            for row in self._connection.execute(_SOME_EVENTS, keys).mappings():
+                found[row["id"]] = dict(row)
+        return found
+
+    def row(self, scope: Scope, event_id: str) -> Row:
+        """Return the row of an event; raises UnknownInteraction if there is none in this scope."""
+        owner = owner_of(scope)
+        found = self._connection.execute(_EVENT, {**key(owner), "id_": event_id}).mappings().first()
+        if (
+            found is None
+            or (scope.agent is not None and found["agent"] != scope.agent)
+            or (scope.run is not None and found["run"] != scope.run)
+        ):
+            raise unknown(owner, event_id)
+        return dict(found)
+
+    def find(
+        self,
+        scope: Scope,
+        *,
+        before: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        newest_first: bool = False,
+    ) -> list[Interaction]:
+        """Return the events of a scope in time order, those strictly earlier than `before`."""
+        query = _narrowed(select(events), scope)
+        if before is not None:
+            edge = self.row(scope.owner, before)
+            query = query.where(
+                or_(
+                    events.c.when < edge["when"],
+                    and_(events.c.when == edge["when"], events.c.seq < edge["seq"]),
+                )
+            )
+        order = (events.c.when, events.c.seq)
+        query = query.order_by(*([c.desc() for c in order] if newest_first else order))
+        if limit is not None:
+            query = query.limit(limit)
+        elif offset:
+            query = query.limit(2**62)  # SQLite knows no offset without a limit
+        rows = self._connection.execute(query.offset(offset) if offset else query, _key_of(scope))
+        return [to_interaction(dict(row)) for row in rows.mappings()]
+
+    def count(self, scope: Scope) -> int:
+        """Return how many events a scope has."""
+        if scope.agent is None and scope.run is None:
+            head = self.heads([owner_of(scope)]).get(owner_of(scope))
+            return head.event_count if head else 0
+        query = _narrowed(select(func.count()).select_from(events), scope)
+        return int(self._connection.execute(query, _key_of(scope)).scalar_one())
+
+    def history(self, scope: Scope, event_id: str) -> list[Change]:
+        """Return the changes of an event, oldest first."""
+        owner = owner_of(scope)
+        keys = {**key(owner), "id_": event_id}
+        logged = list(self._connection.execute(_HISTORY, keys))
+        if not logged:
+            raise unknown(owner, event_id)
+        new = None
+        if logged[-1].action != "DELETE":
+            new = to_interaction(self.row(scope, event_id))
+        told: list[Change] = []
+        for one in reversed(logged):
+            old = unpack_content(one.old, owner, event_id) if one.old is not None else None
+            gone = one.action == "DELETE"
+            told.append(Change(time_of(one.at), one.action, old, None if gone else new))
+            new = old
+        return told[::-1]
+
+    def users(self, tenant: str) -> list[str]:
+        """Return the users of a tenant, sorted."""
+        query = select(users.c.user).where(users.c.tenant == tenant)
+        return sorted(self._connection.execute(query).scalars())
+
+    def persona(self, scope: Scope, version: int | None = None) -> StoredPersona | None:
+        """Return a persona version, by default the latest; None if there is none."""
+        if version is None:
+            row = self._connection.execute(_PERSONAS.limit(1), _key_of(scope)).first()
+        else:
+            keys = {**_key_of(scope), "version_": version}
+            row = self._connection.execute(_PERSONA, keys).first()
+        return None if row is None else _stored_persona(row)
+
+    def personas(self, scope: Scope) -> list[StoredPersona]:
+        """Return all persona versions of a user, latest first."""
+        rows = self._connection.execute(_PERSONAS, _key_of(scope))
+        return [_stored_persona(row) for row in rows]
+
+    def alignment(self, scope: Scope, name: str) -> str | None:
+        """Return the saved state of an alignment; None if there is none."""
+        keys = {**_key_of(scope), "name_": name}
+        state: str | None = self._connection.execute(_ALIGNMENT, keys).scalar()
+        return state
+
+    def alignments(self, scope: Scope) -> list[str]:
+        """Return the keys of a user's saved alignments, sorted."""
+        return list(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
+
+    def _look_up(
+        self, table: Table, width: int, keys: Sequence[tuple[str, ...]]
+    ) -> Iterator[dict[str, Any]]:  # Any: the values of a row, of the types in the schema
+        """Give the rows whose first `width` columns are one of these keys, perhaps repeated."""
+        names = [column.name for column in table.c]
+        for some in _chunks(keys):
+            size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
+            some += some[-1:] * (size - len(some))
+            values = {f"v{i}": value for i, value in enumerate(chain.from_iterable(some))}
+            for row in self._connection.execute(_look_up(table, width, size), values):
+                yield dict(zip(names, row, strict=True))
+
+
+def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
+    """Return the error for an event that is not there."""
+    return UnknownInteraction(
+        f"no interaction {event_id!r} is stored for user {owner[1]!r} of tenant {owner[0]!r}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _look_up(table: Table, width: int, size: int) -> TextClause:
+    """Return the statement that finds `size` rows of any owners by the first columns of their key.
+
+    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)".
+    """
+    tuples = [
+        "(" + ", ".join(f":v{i * width + j}" for j in range(width)) + ")" for i in range(size)
+    ]
+    keys = [f"k{j}" for j in range(width)]
+    columns = ", ".join(f'{table.name}."{column.name}"' for column in table.c)
+    same = " AND ".join(
+        f'{table.name}."{column.name}" = {name}'
+        for name, column in zip(keys, table.c, strict=False)
+    )
+    return text(
+        f"WITH wanted({', '.join(keys)}) AS (VALUES {', '.join(tuples)}) "
+        f"SELECT {columns} FROM wanted JOIN {table.name} ON {same}"
+    )
+
+
+def _narrowed(query: Select[T], scope: Scope) -> Select[T]:
+    query = query.where(_OWN_EVENTS)
+    if scope.agent is not None:
+        query = query.where(events.c.agent == scope.agent)
+    if scope.run is not None:
+        query = query.where(events.c.run == scope.run)
+    return query
+
+
+def _stored_persona(row: Sequence[object]) -> StoredPersona:
+    version, parent, created, *rest = row
+    return StoredPersona(version, parent, time_of(created), *rest)  # type: ignore[arg-type]  # a row is untyped
+
+
+def _key_of(scope: Scope) -> dict[str, object]:
+    return key(owner_of(scope))
+
+
+def _chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(values)
+    while some := list(islice(rest, CHUNK)):
+        yield some

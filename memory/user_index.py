@@ -1,0 +1,188 @@
+"""One user's index: the events in time order, and exact search among their vectors.
+
+"Before this one" is a slice of that order, and what a request may see is settled before the
+nearest are taken, so that no filter starves anybody.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from persona_agent.errors import StoreError
+from persona_agent.memory.flat import FlatSearch
+from persona_agent.memory.rows import Owner
+from persona_agent.memory.snapshot import Head, Place, Snapshot, unknown
+from persona_agent.types import FloatArray, Scope
+
+RELOAD = 64  # so many changes, or a quarter of the events if more, are not taken over one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is looked up: the `k` events of a scope nearest to `vector`, or the latest without one.
+
+    Only what is strictly earlier than the event `before` is found.
+    """
+
+    scope: Scope
+    k: int
+    vector: FloatArray | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An event that was found, and its cosine similarity; without a vector, 1 / its recency."""
+
+    id: str
+    score: float
+
+
+class UserIndex:
+    """One user's events in time order, and their vectors once they have been asked for."""
+
+    def __init__(self, owner: Owner, embedder: str) -> None:
+        self._owner = owner
+        self._embedder = embedder
+        self._head: Head | None = None
+        self._flat: FlatSearch | None = None
+        self._place([])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def follow(self, snapshot: Snapshot, head: Head, *, with_vectors: bool) -> None:
+        """Become what the store holds at the snapshot, whose head of this user is `head`.
+
+        Raises StoreError if the store contradicts itself; the index is empty then.
+        """
+        try:
+            if self._head != head and not self._catch_up(snapshot, head):
+                self._place(snapshot.order(self._owner))
+                self._flat = None
+            if len(self) != head.event_count:
+                raise StoreError(
+                    f"user {self._owner[1]!r} has {len(self)} events, but {head.event_count} are "
+                    "counted; the database was changed by another program"
+                )
+            if with_vectors and self._flat is None:
+                ids, vectors = snapshot.vectors(self._owner, self._embedder)
+                self._flat = FlatSearch.filled(len(self), self._ranks(ids), vectors)
+            self._head = head
+        except BaseException:
+            self._head = self._flat = None
+            self._place([])
+            raise
+
+    def missing(self) -> list[str]:
+        """Return the ids of events that have no vector, though vectors are loaded."""
+        if self._flat is None:
+            return []
+        return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present)]
+
+    def find(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """Return the hits of each lookup, in order: best first; equal scores, earlier first.
+
+        Without a vector: the latest, oldest first. Raises UnknownInteraction for a `before` that
+        is not an event of this user.
+        """
+        found: list[list[Hit]] = []
+        for lookup in lookups:
+            end = self._end(lookup.before)
+            allowed = self._allowed(lookup.scope, end)
+            if lookup.vector is None:
+                ranks = self._latest(allowed, end, lookup.k)
+                count = len(ranks)
+                found.append([Hit(self._ids[r], 1 / (count - i)) for i, r in enumerate(ranks)])
+            elif self._flat is None:
+                raise StoreError("vectors were not loaded before a search; call follow first")
+            else:
+                hits = self._flat.search(lookup.vector, lookup.k, end, allowed)
+                found.append([Hit(self._ids[rank], score) for rank, score in hits])
+        return found
+
+    def _end(self, before: str | None) -> int:
+        if before is None:
+            return len(self)
+        rank = self._rank.get(before)
+        if rank is None:
+            raise unknown(self._owner, before)
+        return rank
+
+    def _allowed(self, scope: Scope, end: int) -> npt.NDArray[np.bool_] | None:
+        """Return which of the first `end` events are in the scope; None for all."""
+        allowed = None
+        for wanted, codes in ((scope.agent, self._agents), (scope.run, self._runs)):
+            if wanted is not None:
+                code = self._codes.get(wanted, -1)
+                fits = np.frombuffer(codes, np.int32)[:end] == code if end else np.zeros(0, bool)
+                allowed = fits if allowed is None else allowed & fits
+        return allowed
+
+    @staticmethod
+    def _latest(allowed: npt.NDArray[np.bool_] | None, end: int, k: int) -> Sequence[int]:
+        if allowed is None:
+            return range(max(0, end - k), end)
+        ranks: list[int] = np.flatnonzero(allowed).tolist()
+        return ranks[max(0, len(ranks) - k) :]
+
+    def _catch_up(self, snapshot: Snapshot, head: Head) -> bool:
+        """Take over what was written since this index's head; false if all must be read anew."""
+        mine = self._head
+        if mine is None or mine.epoch != head.epoch or head.next_seq < mine.next_seq:
+            return False
+        most = max(RELOAD, len(self) // 4)
+        changed = list(dict.fromkeys(snapshot.changed(self._owner, mine.next_seq, most + 1)))
+        if len(changed) > most:
+            return False
+        places = snapshot.places(self._owner, changed)
+        there = {place.id for place in places}
+        gone = [event_id for event_id in changed if event_id not in there]
+        new = [place for place in places if place.id not in self._rank]
+        moved = any(
+            place.id in self._rank and self._seqs[self._rank[place.id]] != place.seq
+            for place in places  # deleted and added again: its number is new, its place may be
+        )
+        if moved or any(event_id in self._rank for event_id in gone) or self._is_late(new):
+            return False
+        for place in new:
+            self._append(place)
+        if self._flat is not None:
+            ids, vectors = snapshot.vectors(self._owner, self._embedder, sorted(there))
+            self._flat.grow(len(self))
+            self._flat.clear(self._ranks(list(there)))
+            self._flat.put(self._ranks(ids), vectors)
+        return True
+
+    def _is_late(self, new: Sequence[Place]) -> bool:
+        """Return whether an event stands before one that is known."""
+        if not new:
+            return False
+        return (new[0].when, new[0].seq) < self._last
+
+    def _place(self, places: Sequence[Place]) -> None:
+        self._ids: list[str] = []
+        self._rank: dict[str, int] = {}
+        self._last = (-(2**63), 0)
+        self._seqs = array("q")
+        self._agents = array("i")
+        self._runs = array("i")
+        self._codes: dict[str | None, int] = {None: 0}
+        for place in places:
+            self._append(place)
+
+    def _append(self, place: Place) -> None:
+        self._rank[place.id] = len(self._ids)
+        self._ids.append(place.id)
+        self._last = (place.when, place.seq)
+        self._seqs.append(place.seq)
+        self._agents.append(self._codes.setdefault(place.agent, len(self._codes)))
+        self._runs.append(self._codes.setdefault(place.run, len(self._codes)))
+
+    def _ranks(self, ids: Sequence[str]) -> list[int]:
+        return [self._rank[event_id] for event_id in ids]

@@ -1,0 +1,436 @@
+"""PersonaAgent: the facade that wires store, model and programs together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, overload
+
+from persona_agent import prompts
+from persona_agent.act import Answer, answer, remembered
+from persona_agent.align import Alignment, AlignOptions
+from persona_agent.aligner import Aligner, Progress
+from persona_agent.errors import InputError, UnknownUser
+from persona_agent.llm import open_llm
+from persona_agent.memory.embed import open_embedder
+from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
+from persona_agent.memory.rows import Added, Change
+from persona_agent.memory.store import Store
+from persona_agent.persona import Persona, render
+from persona_agent.personas import PersonaHandle, Personas
+from persona_agent.ports import LLM, Embedder, Tool
+from persona_agent.predict import Job, RecallPlan, predict, remember
+from persona_agent.program import Ports, Program, Result, arun, run
+from persona_agent.propose import Proposer, miner, textual_gradient
+from persona_agent.records import TICK, chat, interaction
+from persona_agent.task import Prediction, Situation, Task
+from persona_agent.tools import FunctionTool
+from persona_agent.types import (
+    Interaction,
+    Json,
+    Recalled,
+    RecallRequest,
+    Record,
+    Sampling,
+    Scope,
+)
+
+Content: TypeAlias = "str | Interaction | Mapping[str, Any]"  # Any: foreign data, checked inside
+
+PROPOSERS: tuple[Proposer, ...] = (miner, textual_gradient)
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult(Record):
+    """What was stored, changed and skipped, and why, in the order given."""
+
+    results: tuple[Added, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{one.event} {one.id}" + (f": {one.reason}" if one.reason else "")
+            for one in self.results
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Record):
+    """Memories with their scores, best first."""
+
+    results: tuple[Recalled, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{hit.score:.3f} {hit.interaction.when:%Y-%m-%d} {prompts.as_data(hit.interaction.text)}"
+            for hit in self.results
+        )
+
+
+def _tool(tool: Callable[..., Any] | Tool) -> Tool:
+    """Return a tool as it is, a function made into one."""
+    if isinstance(tool, FunctionTool) or not callable(tool):
+        return tool
+    return FunctionTool(tool)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class PersonaAgent:
+    """An agent that knows each of its users: remembers, aligns, answers.
+
+    `open` builds one from names; the constructor takes the parts. Close it, or use it in a
+    `with` block. Methods may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        memory: EpisodicMemory,
+        llm: LLM | None,
+        *,
+        tenant: str = "default",
+        task: Task | None = None,
+        plan: RecallPlan = RecallPlan(recent=4, similar=4),
+        options: AlignOptions = AlignOptions(),
+        proposers: Sequence[Proposer] = PROPOSERS,
+        summarise_history: bool = True,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self.memory = memory
+        self.llm = llm
+        self._store = memory.store
+        self._tenant = tenant
+        self._plan = plan
+        self._options = options
+        self._now = clock
+        self._ports = Ports(llm, memory)
+        self._personas = Personas(memory.store, clock)
+        self._aligner = Aligner(
+            memory.store,
+            self._personas,
+            self._ports,
+            clock=clock,
+            task=task,
+            proposers=proposers,
+            summarise_history=summarise_history,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        database: str | Path = "persona.db",
+        *,
+        llm: str | LLM | None = "local",
+        embedder: str | Embedder = "minilm",
+        base_url: str | None = None,
+        api_key: str | None = None,
+        threads: int | None = None,
+        environ: Mapping[str, str] = os.environ,
+        **settings: Any,  # Any: passed on to the constructor, which checks them
+    ) -> Self:
+        """Return an agent on a database file or URL (created if absent).
+
+        `llm` is a model specification (`local`, `gguf:PATH`, `openai:MODEL`) or any LLM; the
+        same for `embedder` (`minilm`, `hash`, `st:MODEL`). Raises StoreError, BackendError or
+        ValueError, each saying the way out.
+        """
+        model = open_llm(llm, base_url=base_url, api_key=api_key) if isinstance(llm, str) else llm
+        embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
+        store = Store.open(database)
+        return cls(EpisodicMemory(store, embed), model, **settings)
+
+    def close(self) -> None:
+        """Close the database and the model."""
+        self._store.close()
+        close = getattr(self.llm, "close", None)  # a model that holds nothing has no close
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- memories ---------------------------------------------------------------------------
+
+    def add(
+        self,
+        content: Content | Sequence[Content],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> AddResult:
+        """Remember interactions, chat messages or a plain text; returns after they are durable.
+
+        A mapping with `role` and `content` is a chat message, any other is an interaction by its
+        keys (`query`, `outcome`, `when`, …). The user is named once for all by `user_id`, or by
+        each interaction. An event that is already there is skipped, by its id. Raises InputError
+        for what cannot be read; then nothing is stored.
+        """
+        given = [content] if isinstance(content, (str, Interaction, Mapping)) else list(content)
+        scope = self._scope(user_id, agent_id, run_id) if user_id is not None else None
+        return AddResult(tuple(self.memory.add(self._read(given, scope, metadata), self._now())))
+
+    def search(
+        self,
+        query: str,
+        *,
+        user_id: str,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        top_k: int = 10,
+    ) -> SearchResult:
+        """Return a user's memories most similar to `query`, best first; none for a stranger."""
+        scope = self._scope(user_id, agent_id, run_id)
+        request = RecallRequest(scope, "similar", query, top_k, max_tokens=1_000_000)
+        return SearchResult(self.memory.recall([request])[0].memories)
+
+    def get(self, memory_id: str, *, user_id: str) -> Interaction:
+        """Return one memory; raises StoreError if this user has none of that id."""
+        return self._store.get(self._scope(user_id), memory_id)
+
+    def get_all(
+        self,
+        *,
+        user_id: str,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+    ) -> list[Interaction]:
+        """Return a user's memories in time order, the latest `limit` of them."""
+        scope = self._scope(user_id, agent_id, run_id)
+        return self._store.get_all(scope) if limit is None else self._store.recent(scope, limit)
+
+    def update(self, memory_id: str, *, user_id: str, **changes: Any) -> Interaction:
+        """Change a memory's query, response, outcome or metadata and return it; history is kept.
+
+        Any: the values are checked as those of an Interaction. Raises ValueError or StoreError.
+        """
+        return self.memory.update(self._scope(user_id), memory_id, changes, self._now())
+
+    def delete(self, memory_id: str, *, user_id: str) -> None:
+        """Delete one memory, its vector and its history."""
+        self.memory.delete(self._scope(user_id), memory_id, self._now())
+
+    def delete_all(self, *, user_id: str) -> int:
+        """Delete all that is stored about a user; returns the number of memories deleted."""
+        return self.memory.delete_all(self._scope(user_id), self._now())
+
+    def history(self, memory_id: str, *, user_id: str) -> list[Change]:
+        """Return what happened to a memory, oldest first."""
+        return self._store.history(self._scope(user_id), memory_id)
+
+    def users(self) -> list[str]:
+        """Return the ids of all users of this tenant, sorted."""
+        return self._store.users(self._tenant)
+
+    def context(self, user_id: str, query: str, *, max_tokens: int = 1024) -> str:
+        """Return what a prompt should know of the user: persona, then memories, as text.
+
+        At most `max_tokens` by estimate; the persona comes first and is not cut, memories fill
+        the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
+        """
+        persona = self._persona(self._known(user_id))
+        known = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
+        room = max_tokens - estimate_tokens(known)
+        if room < 0:
+            raise ValueError(
+                f"the persona takes {max_tokens - room} tokens; max_tokens is {max_tokens}"
+            )
+        requests = self._plan.requests(persona.scope, query, None)
+        replies = self.memory.recall(requests)
+        found = {hit.interaction.id: hit.interaction for one in replies for hit in one.memories}
+        best = list(found.values())
+        shown = remembered(best)
+        while best and estimate_tokens(shown) > room:
+            best.pop()
+            shown = remembered(best)
+        return "\n\n".join(part for part in (known, shown) if part)
+
+    # --- acting -----------------------------------------------------------------------------
+
+    def ask(
+        self,
+        question: str,
+        *,
+        user_id: str,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+        max_steps: int = 4,
+        max_tokens: int = 400,
+        temperature: float = 0.0,
+    ) -> Answer:
+        """Return the agent's answer to a user, with the persona version and memories it used.
+
+        `tools` are Python functions (any signature) or Tools that the model may use on the way,
+        at most `max_steps` times. Raises UnknownUser, ValueError or BackendError.
+        """
+        program, ports = self._asking(
+            question, user_id, tools, max_steps, Sampling(max_tokens, temperature)
+        )
+        return run(program, ports)
+
+    async def aask(
+        self,
+        question: str,
+        *,
+        user_id: str,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+        max_steps: int = 4,
+        max_tokens: int = 400,
+        temperature: float = 0.0,
+    ) -> Answer:
+        """Return what `ask` returns, without blocking the event loop."""
+        program, ports = await asyncio.to_thread(
+            self._asking, question, user_id, tools, max_steps, Sampling(max_tokens, temperature)
+        )
+        return await arun(program, ports)
+
+    def predict(
+        self, queries: Sequence[Situation | str], *, user_id: str, task: Task | None = None
+    ) -> list[Prediction]:
+        """Return what the user is expected to do in each situation, by the aligned persona.
+
+        The task is inferred from the user's outcomes unless it is given.
+        """
+        scope = self._known(user_id)
+        persona = self._persona(scope)
+        task = task or self._aligner.task(self._aligner.labelled(scope))
+        block = [Situation(one, task.options) if isinstance(one, str) else one for one in queries]
+        memories = run(remember(scope, self._options.plan, block, None), self._ports)
+        jobs = [Job(persona.lines, known, one) for known, one in zip(memories, block, strict=True)]
+        return run(predict(jobs, task, calibration=self._options.calibration), self._ports)
+
+    # --- the persona and its alignment ------------------------------------------------------
+
+    def persona(self, user_id: str) -> PersonaHandle:
+        """Return a handle on a user's persona; raises UnknownUser."""
+        scope = self._known(user_id)
+        return PersonaHandle(
+            scope, self._personas, lambda: self._aligner.start(scope, self._options)
+        )
+
+    @overload
+    def align(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self, users: str, *, options: AlignOptions | None = None
+    ) -> Alignment: ...
+
+    @overload
+    def align(
+        self,
+        users: Sequence[str] | None = None,
+        *,
+        options: AlignOptions | None = None,
+        on_round: Callable[[Progress], None] | None = None,
+    ) -> list[Result[Alignment]]: ...
+
+    def align(
+        self,
+        users: str | Sequence[str] | None = None,
+        *,
+        options: AlignOptions | None = None,
+        on_round: Callable[[Progress], None] | None = None,
+    ) -> Alignment | list[Result[Alignment]]:
+        """Optimise personas against what users really did; a change must prove itself.
+
+        One user id gives that user's Alignment, or raises. Several, or None for all, give a
+        Result each, in order: one that fails disturbs no other. An alignment that was stopped
+        resumes where it was; one that is done for the same data is returned as it was.
+        """
+        if isinstance(users, str):
+            scope = self._known(users)
+            return self._aligner.align([scope], options or self._options)[0].unwrap()
+        names = self.users() if users is None else list(users)
+        if len(set(names)) != len(names):
+            raise ValueError("a user is named twice; name each user once")
+        scopes = [self._scope(name) for name in names]
+        return self._aligner.align(scopes, options or self._options, on_round)
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
+        return Scope(user, self._tenant, agent, run_id)
+
+    def _known(self, user: str) -> Scope:
+        scope = self._scope(user)
+        if not self._store.count(scope):
+            raise UnknownUser(f"nothing is stored about user {user!r}; add interactions first")
+        return scope
+
+    def _persona(self, scope: Scope) -> Persona:
+        return self._personas.head(scope) or self._aligner.start(scope, self._options)
+
+    def _read(
+        self,
+        given: Sequence[Content],
+        scope: Scope | None,
+        metadata: Mapping[str, Json] | None,
+    ) -> list[Interaction]:
+        """Return foreign content as interactions; neighbouring messages are one conversation."""
+        now = self._now()
+        read: list[Interaction] = []
+        talk: list[Mapping[str, Any]] = []
+        for one in [*given, None]:
+            message = {"role": "user", "content": one} if isinstance(one, str) else one
+            if isinstance(message, Mapping) and "content" in message:
+                talk.append(message)
+                continue
+            if talk:
+                if scope is None:
+                    raise InputError("chat messages need a user: pass user_id")
+                start = now + len(read) * TICK
+                read += chat(talk, scope=scope, now=start, metadata=metadata)
+                talk = []
+            if isinstance(message, Interaction):
+                read.append(self._own(message, scope))
+            elif message is not None:
+                fields = {"metadata": dict(metadata), **message} if metadata else message
+                when = now + len(read) * TICK
+                read.append(interaction(fields, scope=scope, now=when, tenant=self._tenant))
+        return read
+
+    def _own(self, one: Interaction, scope: Scope | None) -> Interaction:
+        if one.scope.tenant != self._tenant:
+            raise InputError(
+                f"interaction {one.id!r} belongs to tenant {one.scope.tenant!r}; this agent "
+                f"serves {self._tenant!r}"
+            )
+        if scope is not None and one.scope.user != scope.user:
+            raise InputError(
+                f"interaction {one.id!r} belongs to user {one.scope.user!r}, not {scope.user!r}"
+            )
+        return one
+
+    def _asking(
+        self,
+        question: str,
+        user_id: str,
+        tools: Sequence[Callable[..., Any] | Tool],
+        max_steps: int,
+        sampling: Sampling,
+    ) -> tuple[Program[Answer], Ports]:
+        persona = self._persona(self._known(user_id))
+        made = [_tool(tool) for tool in tools]
+        ports = replace(self._ports, tools={tool.name: tool for tool in made})
+        program = answer(
+            question,
+            persona,
+            plan=self._plan,
+            tools=made,
+            max_steps=max_steps,
+            sampling=sampling,
+        )
+        return program, ports

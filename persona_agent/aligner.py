@@ -1,0 +1,265 @@
+"""Alignments of many users: begun, driven round by round, saved between rounds, committed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+
+from pydantic import TypeAdapter
+
+from persona_agent.align import (
+    Alignment,
+    AlignOptions,
+    AlignState,
+    History,
+    align_round,
+    begin,
+    finish,
+    split,
+)
+from persona_agent.errors import NotEnoughData, PersonaAgentError, UnknownUser
+from persona_agent.memory.store import Store
+from persona_agent.persona import Persona, PersonaLine, fit
+from persona_agent.personas import Personas, first
+from persona_agent.program import Ports, Program, Result, Round, run_many
+from persona_agent.propose import Proposer, start_lines, summarise
+from persona_agent.task import Task, infer_task, is_labelled
+from persona_agent.types import Interaction, Scope, as_json
+
+KEY = "alignment"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the alignments of many users stand, after a round of model requests."""
+
+    users: int
+    done: int
+    round: int
+    model_requests: int
+
+
+@dataclass(slots=True)
+class _Case:
+    """One user's alignment under way."""
+
+    persona: Persona
+    history: History
+    task: Task
+    state: AlignState
+
+
+@cache
+def _adapter() -> TypeAdapter[AlignState]:
+    return TypeAdapter(AlignState)
+
+
+class Aligner:
+    """Drives alignments against a store and a model."""
+
+    def __init__(
+        self,
+        store: Store,
+        personas: Personas,
+        ports: Ports,
+        *,
+        clock: Callable[[], datetime],
+        task: Task | None,
+        proposers: Sequence[Proposer],
+        summarise_history: bool,
+    ) -> None:
+        self._store = store
+        self._personas = personas
+        self._ports = ports
+        self._now = clock
+        self._task = task
+        self._proposers = tuple(proposers)
+        self._summarise = summarise_history
+
+    def labelled(self, scope: Scope) -> list[Interaction]:
+        """Return the interactions of a user that have the user's own outcome, in time order."""
+        return [one for one in self._store.get_all(scope) if is_labelled(one)]
+
+    def task(self, labelled: Sequence[Interaction]) -> Task:
+        """Return the task that was given, else the one that the outcomes imply."""
+        return self._task or infer_task(labelled)
+
+    def start(self, scope: Scope, options: AlignOptions) -> Persona:
+        """Return the persona a user starts from: statistics of what an alignment will not use.
+
+        Where there is enough history for an alignment, its blocks take no part.
+        """
+        seen = _seen(self.labelled(scope), options)
+        if not seen:
+            return Persona(scope)
+        return _start(scope, seen, start_lines(seen, self.task(seen)))
+
+    def align(
+        self,
+        scopes: Sequence[Scope],
+        options: AlignOptions,
+        on_round: Callable[[Progress], None] | None = None,
+    ) -> list[Result[Alignment]]:
+        """Return one result a user, in order; what was stopped resumes, what is done is kept."""
+        failed: dict[Scope, Exception] = {}
+        cases = self._cases(scopes, options, failed)
+        while active := {s: case for s, case in cases.items() if not case.state.done}:
+            tell = _teller(on_round, len(scopes), len(scopes) - len(active))
+            results = run_many(
+                [
+                    align_round(case.state, case.persona, case.history, case.task, self._proposers)
+                    for case in active.values()
+                ],
+                self._ports,
+                on_round=tell,
+            )
+            for (scope, case), result in zip(active.items(), results, strict=True):
+                if result.error is not None:
+                    failed[scope] = result.error
+                    del cases[scope]
+                else:
+                    case.state = result.unwrap()
+                    self._save(case.state)
+        done = {scope: self._commit(case) for scope, case in cases.items()}
+        return [done[s] if s in done else Result(error=failed[s]) for s in scopes]
+
+    def _cases(
+        self,
+        scopes: Sequence[Scope],
+        options: AlignOptions,
+        failed: dict[Scope, Exception],
+    ) -> dict[Scope, _Case]:
+        labelled: dict[Scope, list[Interaction]] = {}
+        for scope in scopes:
+            try:
+                labelled[scope] = self._enough(scope, options)
+            except PersonaAgentError as error:
+                failed[scope] = error
+        heads = self._heads(labelled, options, failed)
+        cases = {}
+        for scope, persona in heads.items():
+            try:
+                cases[scope] = self._case(persona, labelled[scope], options)
+            except PersonaAgentError as error:
+                failed[scope] = error
+        return cases
+
+    def _enough(self, scope: Scope, options: AlignOptions) -> list[Interaction]:
+        labelled = self.labelled(scope)
+        if not labelled and not self._store.count(scope):
+            raise UnknownUser(
+                f"nothing is stored about user {scope.user!r}; add interactions first"
+            )
+        split(labelled, options, repr(scope.user))
+        return labelled
+
+    def _heads(
+        self,
+        labelled: Mapping[Scope, list[Interaction]],
+        options: AlignOptions,
+        failed: dict[Scope, Exception],
+    ) -> dict[Scope, Persona]:
+        """Return every user's stored persona; those who have none get their first version."""
+        stored = {scope: self._personas.head(scope) for scope in labelled}
+        heads = {scope: head for scope, head in stored.items() if head is not None}
+        new = [scope for scope, head in stored.items() if head is None]
+        programs = [self._starting(scope, _seen(labelled[scope], options)) for scope in new]
+        for scope, result in zip(new, run_many(programs, self._ports), strict=True):
+            if result.error is not None:
+                failed[scope] = result.error
+            else:
+                heads[scope] = self._personas.save(first(result.unwrap()))
+        return heads
+
+    def _starting(self, scope: Scope, seen: Sequence[Interaction]) -> Program[Persona]:
+        """Return the start of a user's persona: statistics, and a model's summary if wanted."""
+        task = self.task(seen)
+        lines = start_lines(seen, task)
+        if self._summarise:
+            lines += yield from summarise(scope, seen, task)
+        return _start(scope, seen, lines)
+
+    def _case(
+        self, persona: Persona, labelled: Sequence[Interaction], options: AlignOptions
+    ) -> _Case:
+        history = split(labelled, options, repr(persona.scope.user))
+        task = self.task((*history.earlier, *history.recent))
+        state = begin(persona, history, options)
+        saved = self._load(persona.scope)
+        if saved is not None:
+            if _key(saved) == _key(state):
+                return _Case(persona, history, task, saved)
+            if set(saved.held_out) & set(state.held_out):
+                state = replace(state, tried_before=saved.tried_before + len(saved.tried))
+        _check_unseen(persona, history, labelled)
+        return _Case(persona, history, task, state)
+
+    def _commit(self, case: _Case) -> Result[Alignment]:
+        alignment = finish(case.state, case.persona, case.history)
+        if alignment.accepted:
+            try:
+                after = self._personas.save(alignment.after)
+            except PersonaAgentError as error:  # the persona changed meanwhile, or the disk did
+                return Result(error=error, usage=alignment.usage)
+            alignment = replace(alignment, after=after)
+        return Result(value=alignment, rounds=alignment.rounds, usage=alignment.usage)
+
+    def _load(self, scope: Scope) -> AlignState | None:
+        document = self._store.load_alignment(scope, KEY)
+        return None if document is None else _adapter().validate_json(document)
+
+    def _save(self, state: AlignState) -> None:
+        document = json.dumps(as_json(state), ensure_ascii=False)
+        self._store.save_alignment(state.scope, KEY, document, now=self._now())
+
+
+def _seen(labelled: Sequence[Interaction], options: AlignOptions) -> Sequence[Interaction]:
+    """Return what a persona may start from: all, where there is too little for an alignment."""
+    if len(labelled) < options.needed:
+        return labelled
+    return split(labelled, options).earlier
+
+
+def _start(scope: Scope, seen: Sequence[Interaction], lines: Sequence[PersonaLine]) -> Persona:
+    persona = Persona(scope, origin="start", seen_id=seen[-1].id, seen_until=seen[-1].when)
+    return replace(persona, lines=fit(lines, persona))
+
+
+def _key(state: AlignState) -> tuple[int, tuple[str, ...], AlignOptions]:
+    return state.base_version, state.held_out, state.options
+
+
+def _check_unseen(persona: Persona, history: History, labelled: Sequence[Interaction]) -> None:
+    """Raise NotEnoughData if the gate would judge on what the persona was made from."""
+    if persona.seen_id is None or persona.seen_until is None:
+        return
+    ids = [one.id for one in labelled]
+    if persona.seen_id in ids:
+        new = len(ids) - 1 - ids.index(persona.seen_id)
+    else:  # that interaction was deleted: go by time
+        new = sum(one.when > persona.seen_until for one in labelled)
+    needed = len(history.held_out)
+    if new < needed:
+        raise NotEnoughData(
+            f"{persona.scope.user!r} has {new} interactions with an outcome since version "
+            f"{persona.version} was made; judging a change needs {needed} that it has not seen. "
+            "Add more, or lower held_out"
+        )
+    later = {one.id for one in (*history.recent, *history.judging)}
+    known = {i for line in persona.lines for i in line.evidence} & later
+    if known:
+        raise NotEnoughData(
+            f"version {persona.version} of {persona.scope.user!r} was made from {len(known)} of "
+            "the interactions that it would be tested on. Add more, or lower held_out or rounds"
+        )
+
+
+def _teller(
+    on_round: Callable[[Progress], None] | None, users: int, done: int
+) -> Callable[[Round], None] | None:
+    if on_round is None:
+        return None
+    return lambda one: on_round(Progress(users, done, one.number, one.model_requests))

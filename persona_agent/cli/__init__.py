@@ -1,0 +1,80 @@
+"""The command line: the same verbs as the Python API, with exit codes and --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from persona_agent.cli.align import align, ask
+from persona_agent.cli.bench import bench
+from persona_agent.cli.demo import demo
+from persona_agent.cli.doctor import doctor
+from persona_agent.cli.memory import add, search, users
+from persona_agent.cli.persona import persona
+from persona_agent.cli.settings import Settings
+from persona_agent.errors import PersonaAgentError
+
+EXIT_CODES = """
+Exit codes: 0 done; 1 it could not be done, and the message says why and the way out; 2 the command
+line itself is wrong; 130 interrupted.
+"""
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"auto_envvar_prefix": "PERSONA_AGENT"})
+@click.version_option(package_name="persona-agent-framework")
+@click.option("--db", default="persona.db", show_default=True, help="Database file or URL.")
+@click.option(
+    "--llm", default="local", show_default=True, help="Model: local, gguf:PATH, openai:MODEL."
+)
+@click.option(
+    "--embedder", default="minilm", show_default=True, help="Embedder: minilm, hash, st:MODEL."
+)
+@click.option("--base-url", help="Address of the model's endpoint, for openai:MODEL.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the embedded model.")
+@click.option("--tenant", default="default", show_default=True, help="Whose users these are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")
+@click.pass_context
+def cli(context: click.Context, /, **given: object) -> None:
+    """An agent that knows each of its users: remember, align, answer.
+
+    Every option can be set in the environment, too: PERSONA_AGENT_DB, PERSONA_AGENT_LLM, …
+    The endpoint's key is read from PERSONA_AGENT_LLM_API_KEY or OPENAI_API_KEY only.
+    """
+    context.obj = Settings.of(given)
+
+
+for command in (demo, add, search, users, ask, align, persona, doctor, bench):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        cli.main(given, prog_name="persona-agent", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was acknowledged is stored", err=True)
+        sys.exit(130)
+    except (PersonaAgentError, ValueError, KeyError) as error:
+        _tell(error, "--json" in given)
+        sys.exit(1)
+
+
+def _tell(error: Exception, as_json: bool) -> None:
+    # str() of a KeyError is the repr of its message
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if as_json:
+        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
+    else:
+        Console(stderr=True).print(f"[bold red]error:[/] {_plain(message)}", highlight=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

