@@ -81,6 +81,16 @@ events = Table(
     _of_user(),
     Index("events_in_order", "tenant", "user", "when", "seq"),
 )
+_OUTCOMES = events.c.outcome.is_not(None)
+Index(  # what personas are made from; a chat may have a hundred thousand events and none of these
+    "events_labelled",
+    events.c.tenant,
+    events.c.user,
+    events.c.when,
+    events.c.seq,
+    sqlite_where=_OUTCOMES,
+    postgresql_where=_OUTCOMES,
+)
 
 vectors = Table(
     "vectors",

@@ -224,9 +224,15 @@ class Snapshot:
         limit: int | None = None,
         offset: int = 0,
         newest_first: bool = False,
+        labelled: bool = False,
     ) -> list[Interaction]:
-        """Return the events of a scope in time order, those strictly earlier than `before`."""
+        """Return the events of a scope in time order, those strictly earlier than `before`.
+
+        `labelled` ones are the user's own turns with a known outcome.
+        """
         query = _narrowed(select(events), scope)
+        if labelled:
+            query = query.where(events.c.outcome.is_not(None), events.c.role == "user")
         if before is not None:
             edge = self.row(scope.owner, before)
             query = query.where(

@@ -270,6 +270,11 @@ class Store:
         with self.snapshot() as snapshot:
             return snapshot.find(scope, before=before, limit=k, newest_first=True)[::-1]
 
+    def labelled(self, scope: Scope) -> list[Interaction]:
+        """Return the user's own turns with a known outcome, oldest first."""
+        with self.snapshot() as snapshot:
+            return snapshot.find(scope, labelled=True)
+
     def history(self, scope: Scope, event_id: str) -> list[Change]:
         """Return what was done to an interaction, oldest first; raises UnknownInteraction."""
         with self.snapshot() as snapshot:

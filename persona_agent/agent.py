@@ -307,7 +307,7 @@ class PersonaAgent:
         The task is inferred from the user's outcomes unless it is given.
         """
         scope = self._known(user_id)
-        persona = self._persona(scope)
+        persona = self._aligner.begun(scope, self._options)
         task = task or self._aligner.task(self._aligner.labelled(scope))
         block = [Situation(one, task.options) if isinstance(one, str) else one for one in queries]
         memories = run(remember(scope, self._options.plan, block, None), self._ports)
@@ -422,7 +422,7 @@ class PersonaAgent:
         max_steps: int,
         sampling: Sampling,
     ) -> tuple[Program[Answer], Ports]:
-        persona = self._persona(self._known(user_id))
+        persona = self._aligner.begun(self._known(user_id), self._options)
         made = [_tool(tool) for tool in tools]
         ports = replace(self._ports, tools={tool.name: tool for tool in made})
         program = answer(

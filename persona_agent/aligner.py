@@ -24,12 +24,13 @@ from persona_agent.errors import NotEnoughData, PersonaAgentError, UnknownUser
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, PersonaLine, fit
 from persona_agent.personas import Personas, first
-from persona_agent.program import Ports, Program, Result, Round, run_many
+from persona_agent.program import Ports, Program, Result, Round, run, run_many
 from persona_agent.propose import Proposer, start_lines, summarise
-from persona_agent.task import Task, infer_task, is_labelled
+from persona_agent.task import Task, infer_task
 from persona_agent.types import Interaction, Scope, as_json
 
 KEY = "alignment"
+FEWEST = 5  # outcomes that a first version is made from; with fewer it is made anew each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Aligner:
 
     def labelled(self, scope: Scope) -> list[Interaction]:
         """Return the interactions of a user that have the user's own outcome, in time order."""
-        return [one for one in self._store.get_all(scope) if is_labelled(one)]
+        return self._store.labelled(scope)
 
     def task(self, labelled: Sequence[Interaction]) -> Task:
         """Return the task that was given, else the one that the outcomes imply."""
@@ -96,6 +97,20 @@ class Aligner:
         if not seen:
             return Persona(scope)
         return _start(scope, seen, start_lines(seen, self.task(seen)))
+
+    def begun(self, scope: Scope, options: AlignOptions) -> Persona:
+        """Return a user's stored persona; who has enough outcomes and none gets a first version.
+
+        Only that first version asks the model, for its summary.
+        """
+        head = self._personas.head(scope)
+        if head is not None:
+            return head
+        labelled = self.labelled(scope)
+        if len(labelled) < FEWEST:
+            return self.start(scope, options)
+        program = self._starting(scope, _seen(labelled, options))
+        return self._personas.save(first(run(program, self._ports)))
 
     def align(
         self,

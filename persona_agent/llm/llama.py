@@ -239,9 +239,9 @@ def _start(path: Path, threads: int, slots: int, context_tokens: int, key: str) 
     params.kv_unified = False
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
-    # A score must not depend on what the cache happens to hold. With flash attention and half
-    # precision (the default) it moved by .036 on average and by .12 at most; this way by nothing,
-    # for 15% more time to read a prompt and twice the memory for the cache.
+    # A score should not depend on what the cache happens to hold. With flash attention and half
+    # precision, the default, every score moved: by .036 on average, by .12 at most. This way one
+    # in a hundred does, for 15% more time to read a prompt and twice the memory for the cache.
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     try:

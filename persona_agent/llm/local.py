@@ -43,8 +43,9 @@ class LocalLLM:
     is read as text. Requests of different `cache_salt` reuse nothing of each other. An `adapter`
     is not supported: the reply says so.
 
-    Greedy answers and scores are the same alone or in a batch, with a cold or a warm cache, up
-    to 0.001 in a log-probability. With a seed, so is sampling.
+    Greedy answers and scores are the same alone or in a batch, with a cold or a warm cache, but
+    for rare rounding: of 130 scores one moved, and none we saw by more than 0.1. Sampling with a
+    seed repeats in the same way.
 
     Use as a context manager, or call `close`.
     """
