@@ -22,10 +22,11 @@ from persona_agent.eval.statistics import Interval, clustered_mean, paired, shar
 from persona_agent.llm.progress import ProgressLLM
 from persona_agent.persona import Persona, PersonaLine
 from persona_agent.ports import LLM
-from persona_agent.predict import Job, RecallPlan, predict, remember
+from persona_agent.predict import Job, RecallPlan, predict, relative, remember
 from persona_agent.program import Ports, Program, Result, run_many
 from persona_agent.prompts import text
-from persona_agent.task import Situation, Task, score, situation
+from persona_agent.propose import miner, textual_gradient
+from persona_agent.task import Prediction, Situation, Task, score, situation
 from persona_agent.types import Record, Sampling, Scope, Usage
 
 NEXT = 12
@@ -46,10 +47,15 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings(Record):
-    """What the demo does: how many users, which ones, and how they are aligned."""
+    """What the demo does: how many users, which ones, and how they are aligned.
+
+    The textual gradient is off unless wanted: models as small as the embedded one write critiques
+    that help nobody, and take a minute for it.
+    """
 
     users: int = 12
     seed: int = 0
+    gradient: bool = False
     options: AlignOptions = AlignOptions(rounds=1)
 
 
@@ -120,6 +126,7 @@ def run_demo(data: MovieLens, llm: LLM, folder: Path, settings: Settings, tell: 
         tenant="demo",
         task=RATING,
         options=settings.options,
+        proposers=(miner, textual_gradient) if settings.gradient else (miner,),
     )
     cases = choose(data, settings)
     with agent:
@@ -216,8 +223,23 @@ def _judge(
     ]
     programs = [_predict_next(data, case, lines, plan) for case, _, lines, plan in asked]
     results = run_many(programs, Ports(agent.llm, agent.memory))
+    base: dict[str, list[Prediction]] = {}
     for (case, arm, _, _), result in zip(asked, results, strict=True):
-        ratings[arm][case.scope.user], choices[arm][case.scope.user] = result.unwrap()
+        user = case.scope.user
+        rated, picked = result.unwrap()
+        # What a model finds likely of anybody says nothing of this person: divide by it.
+        if arm == NO_MEMORY:
+            base[user] = picked
+        else:
+            picked = [relative(*pair, BEST) for pair in zip(picked, base[user], strict=True)]
+        ratings[arm][user] = [
+            score(RATING, prediction, str(rating.value))
+            for prediction, rating in zip(rated, case.next, strict=True)
+        ]
+        choices[arm][user] = [
+            score(BEST, prediction, prediction.options[one.best])
+            for prediction, one in zip(picked, questions(case), strict=True)
+        ]
     for case in cases:  # a persona that did not change predicts what it predicted before
         for scored in (ratings, choices):
             before = scored[BEFORE][case.scope.user]
@@ -270,26 +292,17 @@ def _pick(values: Sequence[float], best: int) -> float:
 
 def _predict_next(
     data: MovieLens, case: Case, lines: tuple[PersonaLine, ...], plan: RecallPlan
-) -> Program[tuple[list[float], list[float]]]:
-    """Return one arm's scores on a user's next films: of the ratings, and of the choices."""
-    events = [interaction(data, rating, case.scope.tenant) for rating in case.next]
-    block = [situation(one, RATING) for one in events]
-    asked = questions(case)
-    picks = [_choice(data, one) for one in asked]
+) -> Program[tuple[list[Prediction], list[Prediction]]]:
+    """Return one arm's predictions of a user's next films: the ratings, and the choices."""
+    block = [
+        situation(interaction(data, rating, case.scope.tenant), RATING) for rating in case.next
+    ]
+    picks = [_choice(data, one) for one in questions(case)]
     memories = yield from remember(case.scope, plan, [*block, *picks], None)
     jobs = [Job(lines, known, one) for known, one in zip(memories, [*block, *picks], strict=True)]
     rated = yield from predict(jobs[: len(block)], RATING)
-    picked = yield from predict(jobs[len(block) :], BEST, calibration="domain")
-    return (
-        [
-            score(RATING, prediction, one.outcome or "")
-            for prediction, one in zip(rated, events, strict=True)
-        ],
-        [
-            score(BEST, prediction, pick.options[one.best])
-            for prediction, pick, one in zip(picked, picks, asked, strict=True)
-        ],
-    )
+    picked = yield from predict(jobs[len(block) :], BEST)
+    return rated, picked
 
 
 def _choice(data: MovieLens, question: Question) -> Situation:

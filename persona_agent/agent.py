@@ -306,7 +306,7 @@ class PersonaAgent:
 
         The task is inferred from the user's outcomes unless it is given.
         """
-        scope = self._known(user_id)
+        scope = self._scope(user_id)
         persona = self._aligner.begun(scope, self._options)
         task = task or self._aligner.task(self._aligner.labelled(scope))
         block = [Situation(one, task.options) if isinstance(one, str) else one for one in queries]
@@ -351,7 +351,7 @@ class PersonaAgent:
         resumes where it was; one that is done for the same data is returned as it was.
         """
         if isinstance(users, str):
-            scope = self._known(users)
+            scope = self._scope(users)
             return self._aligner.align([scope], options or self._options)[0].unwrap()
         names = self.users() if users is None else list(users)
         if len(set(names)) != len(names):
@@ -422,7 +422,7 @@ class PersonaAgent:
         max_steps: int,
         sampling: Sampling,
     ) -> tuple[Program[Answer], Ports]:
-        persona = self._aligner.begun(self._known(user_id), self._options)
+        persona = self._aligner.begun(self._scope(user_id), self._options)
         made = [_tool(tool) for tool in tools]
         ports = replace(self._ports, tools={tool.name: tool for tool in made})
         program = answer(

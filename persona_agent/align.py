@@ -24,7 +24,7 @@ from persona_agent.predict import (
     Calibration,
     Job,
     RecallPlan,
-    likelihood_request,
+    likelihood_requests,
     predict,
     remember,
 )
@@ -344,10 +344,7 @@ def _word_likelihoods(
     jobs: Sequence[Job], task: Task, outcomes: Sequence[str]
 ) -> Program[list[float | None]]:
     """Return the log-likelihood of each free-text outcome, per word; None where not known."""
-    requests = [
-        likelihood_request(job, task, outcome) for job, outcome in zip(jobs, outcomes, strict=True)
-    ]
-    replies = yield from complete(requests)
+    replies = yield from complete(likelihood_requests(jobs, task, outcomes))
     return [
         None if reply.logprobs is None else reply.logprobs[0] / max(1, len(outcome.split()))
         for reply, outcome in zip(replies, outcomes, strict=True)

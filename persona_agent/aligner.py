@@ -91,26 +91,41 @@ class Aligner:
     def start(self, scope: Scope, options: AlignOptions) -> Persona:
         """Return the persona a user starts from: statistics of what an alignment will not use.
 
-        Where there is enough history for an alignment, its blocks take no part.
+        Where there is enough history for an alignment, its blocks take no part. Nothing is
+        stored. Raises UnknownUser.
         """
-        seen = _seen(self.labelled(scope), options)
-        if not seen:
-            return Persona(scope)
-        return _start(scope, seen, start_lines(seen, self.task(seen)))
+        return self._first(scope, self._known(scope), options)
 
     def begun(self, scope: Scope, options: AlignOptions) -> Persona:
         """Return a user's stored persona; who has enough outcomes and none gets a first version.
 
-        Only that first version asks the model, for its summary.
+        Only that first version asks the model, for its summary. Raises UnknownUser.
         """
         head = self._personas.head(scope)
         if head is not None:
             return head
-        labelled = self.labelled(scope)
+        labelled = self._known(scope)
         if len(labelled) < FEWEST:
-            return self.start(scope, options)
+            return self._first(scope, labelled, options)
         program = self._starting(scope, _seen(labelled, options))
         return self._personas.save(first(run(program, self._ports)))
+
+    def _first(
+        self, scope: Scope, labelled: Sequence[Interaction], options: AlignOptions
+    ) -> Persona:
+        seen = _seen(labelled, options)
+        if not seen:
+            return Persona(scope)
+        return _start(scope, seen, start_lines(seen, self.task(seen)))
+
+    def _known(self, scope: Scope) -> list[Interaction]:
+        """Return the labelled interactions of a user of whom something is stored."""
+        labelled = self.labelled(scope)
+        if not labelled and not self._store.count(scope):
+            raise UnknownUser(
+                f"nothing is stored about user {scope.user!r}; add interactions first"
+            )
+        return labelled
 
     def align(
         self,
@@ -163,11 +178,7 @@ class Aligner:
         return cases
 
     def _enough(self, scope: Scope, options: AlignOptions) -> list[Interaction]:
-        labelled = self.labelled(scope)
-        if not labelled and not self._store.count(scope):
-            raise UnknownUser(
-                f"nothing is stored about user {scope.user!r}; add interactions first"
-            )
+        labelled = self._known(scope)
         split(labelled, options, repr(scope.user))
         return labelled
 

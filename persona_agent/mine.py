@@ -16,7 +16,7 @@ from statistics import fmean, pstdev
 from typing import Literal, TypeAlias
 
 from persona_agent import prompts
-from persona_agent.persona import MAX_EVIDENCE, Origin, PersonaLine
+from persona_agent.persona import MAX_EVIDENCE, Origin, PersonaLine, check_line
 from persona_agent.task import Task
 from persona_agent.types import Interaction, Record
 
@@ -51,7 +51,8 @@ class Finding(Record):
 def mine(history: Sequence[Interaction], task: Task) -> list[Finding]:
     """Return what sets the user of this labelled history apart, strongest first in each kind.
 
-    `history` is in time order, every interaction with an outcome. Empty in, empty out.
+    `history` is in time order, every interaction with an outcome. Empty in, empty out. What
+    cannot be a persona line, such as a taste in something that is a link, is left out.
     """
     if not history:
         return []
@@ -65,6 +66,7 @@ def mine(history: Sequence[Interaction], task: Task) -> list[Finding]:
     found += _attribute_share(history)
     found += _attribute_drift(history)
     order = {"statistics": 0, "taste": 1, "drift": 2, "wording": 3}
+    found = [one for one in found if _is_line(one.text)]
     return sorted(found, key=lambda one: (order[one.kind], -one.strength, one.text))
 
 
@@ -75,8 +77,16 @@ def attributes(interaction: Interaction) -> tuple[str, ...]:
         if key in NAMING_KEYS:
             continue
         parts = value if isinstance(value, list) else [value]
-        values += [part for part in parts if isinstance(part, str) and 0 < len(part) <= 40]
-    return tuple(dict.fromkeys(values))
+        values += [part for part in parts if isinstance(part, str) and len(part) <= 40]
+    return tuple(dict.fromkeys(value for value in values if prompts.as_data(value)))
+
+
+def _is_line(text: str) -> bool:
+    try:
+        check_line(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(section: str, **fields: str) -> str:
@@ -179,7 +189,8 @@ def _choice_tastes(history: Sequence[Interaction]) -> list[Finding]:
     counts = Counter(one.outcome or "" for one in history)
     found = []
     for value, group in _by_attribute(history).items():
-        option, count = Counter(one.outcome or "" for one in group).most_common(1)[0]
+        chosen_here = Counter(one.outcome or "" for one in group)
+        option, count = min(chosen_here.items(), key=lambda pair: (-pair[1], pair[0]))
         base = counts[option] / len(history)
         strength = (count / len(group) - base) / math.sqrt(base * (1 - base) / len(group) + 1e-9)
         if strength < MIN_STRENGTH or count < 3:

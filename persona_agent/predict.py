@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from persona_agent import prompts
@@ -81,8 +81,10 @@ def remember(
     ]
     replies = yield from recall([*shared, *own])
     latest = [hit.interaction for reply in replies[: len(shared)] for hit in reply.memories]
+    if not own:
+        return [_in_time(latest)] * len(block)
     similar = [[hit.interaction for hit in reply.memories] for reply in replies[len(shared) :]]
-    return [_in_time(latest + found) for found in similar or [[]] * len(block)]
+    return [_in_time(latest + found) for found in similar]
 
 
 def _in_time(memories: list[Interaction]) -> tuple[Interaction, ...]:
@@ -100,67 +102,97 @@ def predict(
     2021); "domain" by its probability with the query but nobody known (Holtzman et al. 2021,
     domain-conditional PMI). Both need log-probabilities, and double the requests.
     """
-    requests = [request_of(job, task) for job in jobs]
+    requests = requests_of(jobs, task)
     bases = []
     if calibration == "contextual":
         empty = [Job(j.lines, j.memories, Situation("N/A", j.situation.options)) for j in jobs]
-        bases = [request_of(job, task) for job in empty]
+        bases = requests_of(empty, task)
     elif calibration == "domain":
-        bases = [request_of(Job((), (), job.situation), task) for job in jobs]
-    asked = [*requests, *(base for base in bases if base.choices)]
-    replies = yield from complete(asked)
-    corrections = iter(replies[len(requests) :])
-    predictions = []
-    for job, request, reply in zip(jobs, requests, replies[: len(requests)], strict=True):
-        base = next(corrections) if bases and request.choices else None
-        predictions.append(read(job, task, reply, base))
-    return predictions
+        bases = requests_of([Job((), (), job.situation) for job in jobs], task)
+    replies = yield from complete([*requests, *bases])
+    made = [read(job, task, reply) for job, reply in zip(jobs, replies, strict=False)]
+    if not bases:
+        return made
+    corrections = [
+        read(job, task, reply) for job, reply in zip(jobs, replies[len(jobs) :], strict=True)
+    ]
+    return [relative(one, base, task) for one, base in zip(made, corrections, strict=True)]
 
 
-def request_of(job: Job, task: Task) -> ModelRequest:
-    """Return the model request of one prediction; the outcome is nowhere in it."""
-    options = job.situation.options
+def requests_of(jobs: Sequence[Job], task: Task) -> list[ModelRequest]:
+    """Return the model request of each prediction; the outcome is nowhere in it."""
+    personas: dict[int, str] = {}  # jobs that share persona or memories share their text
+    examples: dict[int, str] = {}
+    requests = []
+    for job in jobs:
+        if id(job.lines) not in personas:
+            personas[id(job.lines)] = _persona(job.lines)
+        if id(job.memories) not in examples:
+            examples[id(job.memories)] = _examples(task, job.memories)
+        requests.append(_request(job, task, personas[id(job.lines)], examples[id(job.memories)]))
+    return requests
+
+
+def likelihood_requests(
+    jobs: Sequence[Job], task: Task, outcomes: Sequence[str]
+) -> list[ModelRequest]:
+    """Return the requests that ask how likely free-text outcomes are; the prompts lack them."""
+    return [
+        replace(request, choices=(outcome,), purpose="likelihood")
+        for request, outcome in zip(requests_of(jobs, task), outcomes, strict=True)
+    ]
+
+
+def _request(job: Job, task: Task, persona: str, examples: str) -> ModelRequest:
     return ModelRequest(
         messages=(
-            Message("system", _policy(task, job)),
-            Message("user", _evidence(task, job)),
+            Message("system", _joined(_policy(task, job.situation), persona)),
+            Message("user", _joined(examples, _question(task, job.situation))),
         ),
         sampling=Sampling(max_tokens=task.max_tokens, stop=("\n",)),
-        choices=options,
+        choices=job.situation.options,
         template=False,
         purpose="predict",
     )
 
 
-def likelihood_request(job: Job, task: Task, outcome: str) -> ModelRequest:
-    """Return the request that asks how likely a free-text outcome is; the prompt lacks it."""
-    request = request_of(job, task)
-    return ModelRequest(
-        request.messages, request.sampling, None, (outcome,), template=False, purpose="likelihood"
-    )
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
 
 
-def read(job: Job, task: Task, reply: ModelReply, base: ModelReply | None = None) -> Prediction:
-    """Return the prediction in a reply, corrected by the reply to its content-free twin."""
+def read(job: Job, task: Task, reply: ModelReply) -> Prediction:
+    """Return the prediction in a reply; what cannot be used is a prediction with an error."""
     options = job.situation.options
     if reply.error is not None:
         return Prediction("", options, error=reply.error)
     if not options:
         return Prediction(reply.text.strip())
-    if reply.logprobs is None:
-        if reply.text in options:
-            expected = float(reply.text) if task.numeric else None
-            return Prediction(reply.text, options, expected=expected)
+    if reply.logprobs is not None:
+        return _weighed(options, reply.logprobs, task)
+    if reply.text not in options:
         return Prediction("", options, error=f"{reply.text[:80]!r} is none of the options")
-    raw = list(reply.logprobs)
-    if base is not None and base.logprobs is not None:
-        raw = [value - other for value, other in zip(raw, base.logprobs, strict=True)]
-    logprobs = log_softmax(raw)
+    return Prediction(reply.text, options, expected=float(reply.text) if task.numeric else None)
+
+
+def relative(prediction: Prediction, base: Prediction, task: Task) -> Prediction:
+    """Return a prediction divided by what a model says anyway, its prediction `base`.
+
+    Without log-probabilities on both sides there is nothing to divide: it is returned as it is.
+    """
+    if prediction.logprobs is None or base.logprobs is None:
+        return prediction
+    ratios = [a - b for a, b in zip(prediction.logprobs, base.logprobs, strict=True)]
+    return _weighed(prediction.options, ratios, task)
+
+
+def _weighed(options: tuple[str, ...], weights: Sequence[float], task: Task) -> Prediction:
+    """Return the prediction of options with these log-weights; of equals, the first."""
+    logprobs = log_softmax(weights)
     best = max(range(len(options)), key=lambda i: (logprobs[i], -i))
     expected = None
     if task.numeric:
         pairs = zip(logprobs, options, strict=True)
-        expected = sum(math.exp(p) * float(option) for p, option in pairs)
+        expected = math.fsum(math.exp(p) * float(option) for p, option in pairs)
     return Prediction(options[best], options, tuple(logprobs), expected)
 
 
@@ -175,33 +207,33 @@ def log_softmax(values: Sequence[float]) -> list[float]:
     return [value - total for value in values]
 
 
-def _policy(task: Task, job: Job) -> str:
+def _policy(task: Task, asked: Situation) -> str:
+    label = task.outcome_label.lower()
     if task.numeric:
-        policy = prompts.text(
-            "predict",
-            "rating",
-            outcome_label=task.outcome_label.lower(),
-            low=task.options[0],
-            high=task.options[-1],
+        return prompts.text(
+            "predict", "rating", outcome_label=label, low=task.options[0], high=task.options[-1]
         )
-    elif job.situation.options:
-        policy = prompts.text("predict", "choice", outcome_label=task.outcome_label.lower())
-    else:
-        policy = prompts.text("predict", "words")
-    known = prompts.text("predict", "persona", lines=render(job.lines)) if job.lines else ""
-    return "\n\n".join(part for part in (policy, known) if part)
+    if asked.options:
+        return prompts.text("predict", "choice", outcome_label=label)
+    return prompts.text("predict", "words")
 
 
-def _evidence(task: Task, job: Job) -> str:
-    examples = [_example(task, one) for one in job.memories if is_labelled(one)]
-    asked = prompts.text(
+def _persona(lines: tuple[PersonaLine, ...]) -> str:
+    return prompts.text("predict", "persona", lines=render(lines)) if lines else ""
+
+
+def _examples(task: Task, memories: tuple[Interaction, ...]) -> str:
+    return _joined(*(_example(task, one) for one in memories if is_labelled(one)))
+
+
+def _question(task: Task, asked: Situation) -> str:
+    return prompts.text(
         "predict",
         "query",
         query_label=task.query_label,
         outcome_label=task.outcome_label,
-        query=_shown(task, job.situation.query, job.situation.options),
+        query=_shown(task, asked.query, asked.options),
     )
-    return "\n\n".join([*examples, asked])
 
 
 def _example(task: Task, one: Interaction) -> str:

@@ -101,9 +101,9 @@ def summarise(
 def miner(situated: Situated) -> Program[list[Draft]]:
     """Propose lines from what sets the user apart; needs no model.
 
-    In the first round: the strongest tastes, few and many, the latest drifts, and the persona
-    without what a model wrote into it. Later: findings one by one, and each of the last lines
-    that is neither locked nor the user's own dropped.
+    In the first round: the strongest tastes and drifts, few and many, and the persona without
+    what a model wrote into it. Later: findings one by one, and each of the last lines that is
+    neither locked nor the user's own dropped.
     """
     yield from ()
     known = {line.id for line in situated.lines}
@@ -111,10 +111,10 @@ def miner(situated: Situated) -> Program[list[Draft]]:
     new = [one for one in found if one.line().id not in known]
     if situated.round:
         return [*(_added(situated, [one]) for one in new[:3]), *_pruned(situated)]
-    drafts = [_added(situated, new[:count]) for count in (2, 6) if new[:count]]
     drifts = [one for one in new if one.kind == "drift"]
-    if drifts:
-        drafts.append(_added(situated, drifts[:2]))
+    others = [one for one in new if one.kind != "drift"]
+    picks = [[*others[:3], *drifts[:1]], [*others[:8], *drifts[:2]]]
+    drafts = [_added(situated, pick) for pick in picks if pick]
     own = tuple(line for line in situated.lines if line.origin not in ("summary", "gradient"))
     if len(own) < len(situated.lines):
         drafts.append(Draft(own, "miner", "drops what a model wrote"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,9 @@ KEYS = (
 ALIASES = {"user_id": "user", "agent_id": "agent", "run_id": "run", "timestamp": "when"}
 TICK = timedelta(microseconds=1)  # between the turns of one call, so that order is time
 MAX_EPOCH_SECONDS = 1e11  # above it a number of seconds is past the year 5000: milliseconds
+MESSAGE_KEYS = ("role", "content", "tool_call_id")  # the last names a call, nothing to remember
+DAY = re.compile(r"\d{8}")
+WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,11 @@ def read_lines(
     """Return the interactions of a JSONL or CSV text.
 
     `scope` gives the user where a line names none. CSV needs a header; its columns are the keys
-    of an interaction, other columns become metadata, `options` are separated by `|`.
+    of an interaction, `metadata` as a JSON object, other columns become metadata, `options` are
+    separated by `|`. An outcome that CSV writes as 4.0 is the rating 4. A byte order mark is
+    left out. A line's number is that of its first line of text.
     """
+    text = text.removeprefix("\ufeff")
     interactions: list[Interaction] = []
     unread: list[Unread] = []
     rows = _json_rows(text) if form == "jsonl" else _csv_rows(text)
@@ -86,8 +93,10 @@ def interaction(
     Any: the values of foreign data, each checked here. Raises InputError.
     """
     given = {ALIASES.get(key, key): value for key, value in row.items()}
-    if unknown := sorted(set(given) - set(KEYS)):
+    if unknown := sorted(str(key) for key in given if key not in KEYS):
         raise InputError(f"unknown keys {', '.join(unknown)}; known keys: {', '.join(KEYS)}")
+    if twice := sorted(key for key, name in ALIASES.items() if key in row and name in row):
+        raise InputError(f"{twice[0]} and {ALIASES[twice[0]]} are the same key; give one of them")
     try:
         return Interaction(
             scope=_scope(given, scope, tenant),
@@ -103,6 +112,8 @@ def interaction(
         )
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from error
+    except OverflowError as error:  # a time whose zone takes it out of the calendar
+        raise InputError(f"{given['when']!r} is not a time; {TIME_FORMS}") from error
 
 
 def chat(
@@ -121,6 +132,11 @@ def chat(
     turns: list[Interaction] = []
     open_turn = False
     for number, message in enumerate(messages, start=1):
+        if unknown := sorted(str(key) for key in message if key not in MESSAGE_KEYS):
+            raise InputError(
+                f"message {number} has unknown keys {', '.join(unknown)}; a message has role and "
+                "content, an interaction has the others: give its text as query or response"
+            )
         role, text = message.get("role"), message.get("content")
         if not isinstance(text, str) or not text:
             raise InputError(f"message {number} has content {text!r}; it must be non-empty text")
@@ -139,11 +155,14 @@ def chat(
 def parse_time(value: object) -> datetime:
     """Return a time in UTC from ISO 8601 or seconds since 1970.
 
-    A time without a zone is taken as UTC. Raises InputError.
+    A time without a zone is taken as UTC; eight digits are a day, as in 20261123. Raises
+    InputError.
     """
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, str):
+        if DAY.fullmatch(value):
+            return _iso(value)
         try:
             value = float(value)
         except ValueError:
@@ -152,7 +171,10 @@ def parse_time(value: object) -> datetime:
         raise InputError(f"{value!r} is not a time; {TIME_FORMS}")
     if not abs(value) < MAX_EPOCH_SECONDS:
         raise InputError(f"{value!r} is too large for seconds since 1970; {TIME_FORMS}")
-    return datetime.fromtimestamp(value, UTC)
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{value!r} is before the year 1; {TIME_FORMS}") from error
 
 
 TIME_FORMS = "write ISO 8601, such as 2026-11-23T18:30:00Z, or seconds since 1970"
@@ -204,7 +226,10 @@ def _options(value: Any) -> tuple[str, ...]:
         value = value.split("|")
     if not isinstance(value, Sequence):
         raise InputError(f"options are {value!r}; give a list of texts")
-    return tuple(_text(option) or "" for option in value)
+    options = tuple(_text(option) or "" for option in value)
+    if "" in options or len(set(options)) < len(options):
+        raise InputError(f"options are {list(value)!r}; they must differ, and none may be empty")
+    return options
 
 
 def _metadata(value: Any) -> dict[str, Json]:
@@ -220,9 +245,12 @@ def _json_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | InputError]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_refuse)
         except json.JSONDecodeError as error:
             yield number, InputError(f"not JSON: {error.msg} at column {error.colno}")
+            continue
+        except (ValueError, RecursionError) as error:  # NaN, a huge number, nested too deep
+            yield number, InputError(f"not JSON: {error}")
             continue
         if isinstance(row, dict):
             yield number, row
@@ -230,38 +258,62 @@ def _json_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | InputError]
             yield number, InputError(f"{type(row).__name__} where a JSON object is due")
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number in JSON; write null or leave it out")
+
+
 def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     while True:
+        first = reader.line_num + 1
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, InputError(f"not CSV: {error}")
+            last = reader.line_num
+            rest = f", nothing from here to line {last} is read" if last > first else ""
+            yield first, InputError(f"not CSV: {error}{rest}")
+            if header is None:
+                return
             continue
         if header is None:
             header = [name.strip() for name in row]
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                yield first, InputError(f"the header names {', '.join(map(repr, twice))} twice")
+                return
         elif not row:
             continue
         elif len(row) != len(header):
-            yield (
-                reader.line_num,
-                InputError(f"{len(row)} columns; the header has {len(header)}"),
-            )
+            yield first, InputError(f"{len(row)} columns; the header has {len(header)}")
         else:
-            yield reader.line_num, _csv_record(header, row)
+            try:
+                yield first, _csv_record(header, row)
+            except InputError as error:
+                yield first, error
 
 
 def _csv_record(header: Sequence[str], row: Sequence[str]) -> Mapping[str, Any]:
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in zip(header, row, strict=True):
-        if name in KEYS or name in ALIASES:
+        if name == "metadata":
+            extra |= _json_object(value)
+        elif name == "outcome" and (whole := WHOLE.fullmatch(value)):
+            known[name] = whole[1]
+        elif name in KEYS or name in ALIASES:
             known[name] = value
         elif value:
             extra[name] = list(value.split("|")) if "|" in value else value
     if extra:
         known["metadata"] = extra
     return known
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}", parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"metadata {text[:60]!r} is not JSON: {error}") from error
+    return _metadata(value)

@@ -11,6 +11,7 @@ line and takes away its power to open or close a block or to speak as somebody e
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -37,21 +38,26 @@ def as_data(text: str, max_chars: int = MAX_DATA_CHARS) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
 
 
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A piece of a prompt, and the fields it uses."""
+
+    template: Template
+    fields: frozenset[str]
+
+
 def messages(name: str, /, **fields: str) -> tuple[Message, ...]:
     """Return the messages of prompt `name`, in the order of its file.
 
     Raises ValueError for a missing or unused field, or a section that is not a role.
     """
+    sections = _sections(name)
+    _check(name, frozenset().union(*(one.fields for one in sections.values())), fields)
     rendered = []
-    used: set[str] = set()
-    for role in ROLES:
-        if role in _sections(name):
-            used |= set(_sections(name)[role].get_identifiers())
-    _check(name, used, fields)
-    for section, template in _sections(name).items():
-        if section not in ROLES:
-            raise ValueError(f"prompt {name!r} has a section {section!r}, which is not a role")
-        rendered.append(Message(section, template.substitute(fields)))
+    for role, section in sections.items():
+        if role not in ROLES:
+            raise ValueError(f"prompt {name!r} has a section {role!r}, which is not a role")
+        rendered.append(Message(role, section.template.substitute(fields)))
     return tuple(rendered)
 
 
@@ -64,11 +70,14 @@ def text(name: str, section: str, /, **fields: str) -> str:
     if section not in sections:
         known = ", ".join(sections)
         raise ValueError(f"prompt {name!r} has no section {section!r}; it has {known}")
-    _check(f"{name}/{section}", set(sections[section].get_identifiers()), fields)
-    return sections[section].substitute(fields)
+    found = sections[section]
+    _check(f"{name}/{section}", found.fields, fields)
+    return found.template.substitute(fields)
 
 
-def _check(where: str, used: set[str], fields: dict[str, str]) -> None:
+def _check(where: str, used: frozenset[str], fields: dict[str, str]) -> None:
+    if used == fields.keys():
+        return
     if missing := sorted(used - set(fields)):
         raise ValueError(f"prompt {where!r} misses the fields {', '.join(missing)}")
     if unused := sorted(set(fields) - used):
@@ -76,14 +85,18 @@ def _check(where: str, used: set[str], fields: dict[str, str]) -> None:
 
 
 @cache
-def _sections(name: str) -> dict[str, Template]:
+def _sections(name: str) -> dict[str, _Section]:
     source = files("persona_agent.prompts").joinpath(f"{name}.txt")
     if not source.is_file():
         raise ValueError(f"there is no prompt {name!r}")
     parts = HEADING.split(source.read_text(encoding="utf-8"))
     if parts[0].strip() or len(parts) < 3:
         raise ValueError(f"prompt {name!r} must begin with a section heading, such as '## system'")
-    return {
+    templates = {
         heading: Template(body.strip("\n"))
         for heading, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    return {
+        heading: _Section(template, frozenset(template.get_identifiers()))
+        for heading, template in templates.items()
     }

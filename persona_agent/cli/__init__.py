@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from persona_agent.cli.align import align, ask
 from persona_agent.cli.bench import bench
@@ -19,8 +20,8 @@ from persona_agent.cli.settings import Settings
 from persona_agent.errors import PersonaAgentError
 
 EXIT_CODES = """
-Exit codes: 0 done; 1 it could not be done, and the message says why and the way out; 2 the command
-line itself is wrong; 130 interrupted.
+Exit codes: 0 done; 1 it could not be done, and the message on standard error says why and the way
+out (as JSON after --json); 2 the command line itself is wrong; 130 interrupted.
 """
 
 
@@ -71,10 +72,8 @@ def _tell(error: Exception, as_json: bool) -> None:
     # str() of a KeyError is the repr of its message
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if as_json:
-        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
+        found = {"error": {"type": type(error).__name__, "message": message}}
+        click.echo(json.dumps(found, ensure_ascii=False), err=True)  # standard output is the result
     else:
-        Console(stderr=True).print(f"[bold red]error:[/] {_plain(message)}", highlight=False)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+        shown = Text.assemble(("error:", "bold red"), f" {message}")
+        Console(stderr=True).print(shown, soft_wrap=True, highlight=False)

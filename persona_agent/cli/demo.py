@@ -21,9 +21,12 @@ from persona_agent.llm import open_llm
 @click.option("--seed", type=int, default=0, show_default=True, help="Which users.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--held-out", type=click.IntRange(2), default=12, show_default=True)
+@click.option("--gradient", is_flag=True, help="Let the model critique itself and propose, too.")
 @click.option("--out", type=click.Path(file_okay=False), default="out/demo", show_default=True)
 @click.pass_obj
-def demo(settings: Settings, users: int, seed: int, rounds: int, held_out: int, out: str) -> None:
+def demo(
+    settings: Settings, users: int, seed: int, rounds: int, held_out: int, gradient: bool, out: str
+) -> None:
     """Watch an agent learn real people (MovieLens-100K) and see whether it helped.
 
     Remembers each user's past, aligns the persona, then predicts what the user did next, beside
@@ -34,7 +37,7 @@ def demo(settings: Settings, users: int, seed: int, rounds: int, held_out: int, 
     folder.mkdir(parents=True, exist_ok=True)
     data = movielens.load()
     options = AlignOptions(rounds=rounds, held_out=held_out)
-    wanted = study.Settings(users=users, seed=seed, options=options)
+    wanted = study.Settings(users, seed, gradient, options)
     llm = open_llm(
         settings.llm,
         base_url=settings.base_url,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from persona_agent.cli.settings import Settings
-from persona_agent.errors import InputError
+from persona_agent.errors import InputError, UnknownUser
 from persona_agent.records import Batch, Format, read_lines
 from persona_agent.types import Scope
 
@@ -72,9 +71,9 @@ def search(settings: Settings, user: str, query: str, top_k: int) -> None:
     with settings.open(model=False) as agent:
         result = agent.search(query, user_id=user, top_k=top_k)
         known = bool(result.results) or user in agent.users()
-    settings.show(result)
     if not known:
-        raise InputError(f"nothing is stored about user {user!r}")
+        raise UnknownUser(f"nothing is stored about user {user!r}; add interactions first")
+    settings.show(result)
 
 
 @click.command()
@@ -87,16 +86,15 @@ def users(settings: Settings) -> None:
 
 
 def _content(file: str, form: Format | None) -> tuple[str, Format]:
-    if file == "-":
-        return sys.stdin.read(), form or "jsonl"
-    path = Path(file)
+    name = "standard input" if file == "-" else file
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        raw = click.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
+        text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 (byte {error.start}); convert it") from error
-    return text, form or ("csv" if path.suffix.lower() == ".csv" else "jsonl")
+        raise InputError(f"{name} is not UTF-8 (byte {error.start}); convert it") from error
+    return text, form or ("csv" if file.lower().endswith(".csv") else "jsonl")
 
 
 def _complaints(batch: Batch) -> str:

@@ -59,7 +59,7 @@ def naive(llm: LocalLLM, prompt: str, choice: str) -> float:
         }
         answer = post(llm, "/completion", body, llm.api_key)
         top = answer["completion_probabilities"][0]["top_logprobs"]  # type: ignore[index, call-overload]
-        total += {one["id"]: one["logprob"] for one in top}[whole[end]]  # type: ignore[index, call-overload, union-attr, misc, operator]
+        total += {one["id"]: one["logprob"] for one in top}[whole[end]]  # type: ignore[index, call-overload, union-attr, operator]
     return total
 
 
@@ -233,4 +233,4 @@ def test_a_damaged_model_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["threads", "slots", "context_tokens"])
 def test_a_wrong_option_is_named(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} is 0"):
-        LocalLLM(**{option: 0})
+        LocalLLM(None, **{option: 0})

@@ -12,12 +12,12 @@ import pytest
 from persona_agent.errors import BackendError
 from persona_agent.llm import LocalLLM
 from persona_agent.llm.openai import OpenAILLM
-from persona_agent.types import Message, ModelReply, ModelRequest, Sampling
+from persona_agent.types import Json, Message, ModelReply, ModelRequest, Sampling
 
 Body = dict[str, Any]
 Start = Callable[[Callable[[Body], Any]], Any]
 ASK = ModelRequest((Message("user", "hello"),))
-SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+SCHEMA: dict[str, Json] = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
 def said(text: str | None, finish: str = "stop", **extra: Any) -> tuple[int, Body]:
