@@ -49,14 +49,14 @@ Tell = Callable[[str, int, int], None]
 class Settings(Record):
     """What the demo does: how many users, which ones, and how they are aligned.
 
-    The textual gradient is off unless wanted: models as small as the embedded one write critiques
-    that help nobody, and take a minute for it.
+    With `prose` the model writes, too: a summary for the first version, and critiques of its own
+    predictions (the textual gradient). Models as small as the embedded one write neither well.
     """
 
     users: int = 12
     seed: int = 0
-    gradient: bool = False
-    options: AlignOptions = AlignOptions(rounds=1)
+    prose: bool = False
+    options: AlignOptions = AlignOptions(rounds=1, plan=RecallPlan(recent=6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ def run_demo(data: MovieLens, llm: LLM, folder: Path, settings: Settings, tell: 
         tenant="demo",
         task=RATING,
         options=settings.options,
-        proposers=(miner, textual_gradient) if settings.gradient else (miner,),
+        proposers=(miner, textual_gradient) if settings.prose else (miner,),
+        summarise_history=settings.prose,
     )
     cases = choose(data, settings)
     with agent:
@@ -193,14 +194,20 @@ def choose(data: MovieLens, settings: Settings) -> list[Case]:
 
 
 def questions(case: Case) -> list[Question]:
-    """Return the next films in groups of four that have one highest rating each."""
+    """Return groups of four of the next films, in time order, one of them rated highest.
+
+    Each of the best films is asked for among three that were rated lower; no film serves twice.
+    """
     asked = []
-    for start in range(0, len(case.next) - CHOICES + 1, CHOICES):
-        group = case.next[start : start + CHOICES]
-        top = max(rating.value for rating in group)
-        if sum(rating.value == top for rating in group) == 1:
-            best = next(i for i, rating in enumerate(group) if rating.value == top)
-            asked.append(Question(tuple(rating.film for rating in group), best))
+    left = list(case.next)
+    while left:
+        best = max(left, key=lambda rating: rating.value)  # of equals the first in time
+        lower = [rating for rating in left if rating.value < best.value][: CHOICES - 1]
+        if len(lower) < CHOICES - 1:
+            break
+        group = [rating for rating in left if rating is best or rating in lower]
+        asked.append(Question(tuple(rating.film for rating in group), group.index(best)))
+        left = [rating for rating in left if rating not in group]
     return asked
 
 

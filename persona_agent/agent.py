@@ -136,14 +136,24 @@ class PersonaAgent:
     ) -> Self:
         """Return an agent on a database file or URL (created if absent).
 
-        `llm` is a model specification (`local`, `gguf:PATH`, `openai:MODEL`) or any LLM; the
-        same for `embedder` (`minilm`, `hash`, `st:MODEL`). Raises StoreError, BackendError or
-        ValueError, each saying the way out.
+        `llm` is a model specification (`local`, `gguf:PATH`, `openai:MODEL`) or any LLM, None
+        for work that needs no model; the same for `embedder` (`minilm`, `hash`, `st:MODEL`).
+        `threads` are the embedded model's. An endpoint's address and key that are not given are
+        looked up in `environ`. Raises StoreError, BackendError or ValueError, each saying the
+        way out.
         """
-        model = open_llm(llm, base_url=base_url, api_key=api_key) if isinstance(llm, str) else llm
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
         store = Store.open(database)
-        return cls(EpisodicMemory(store, embed), model, **settings)
+        try:
+            model = (
+                open_llm(llm, base_url=base_url, api_key=api_key, threads=threads, environ=environ)
+                if isinstance(llm, str)
+                else llm
+            )
+            return cls(EpisodicMemory(store, embed), model, **settings)
+        except BaseException:
+            store.close()
+            raise
 
     def close(self) -> None:
         """Close the database and the model."""
@@ -244,22 +254,23 @@ class PersonaAgent:
         At most `max_tokens` by estimate; the persona comes first and is not cut, memories fill
         the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
         """
-        persona = self._persona(self._known(user_id))
+        persona = self._persona(self._scope(user_id))
         known = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
-        room = max_tokens - estimate_tokens(known)
-        if room < 0:
+        if estimate_tokens(known) > max_tokens:
             raise ValueError(
-                f"the persona takes {max_tokens - room} tokens; max_tokens is {max_tokens}"
+                f"the persona takes {estimate_tokens(known)} tokens; max_tokens is {max_tokens}"
             )
-        requests = self._plan.requests(persona.scope, query, None)
-        replies = self.memory.recall(requests)
-        found = {hit.interaction.id: hit.interaction for one in replies for hit in one.memories}
-        best = list(found.values())
-        shown = remembered(best)
-        while best and estimate_tokens(shown) > room:
-            best.pop()
-            shown = remembered(best)
-        return "\n\n".join(part for part in (known, shown) if part)
+        replies = self.memory.recall(self._plan.requests(persona.scope, query, None))
+        hits = [hit for one in replies for hit in one.memories]
+        similar = [hit.interaction for hit in hits if hit.mode == "similar"]
+        latest = [hit.interaction for hit in hits if hit.mode == "recent"][::-1]
+        wanted = list({one.id: one for one in (*similar, *latest)}.values())
+        while True:
+            shown = remembered(sorted(wanted, key=lambda one: one.when))
+            text = "\n\n".join(part for part in (known, shown) if part)
+            if not wanted or estimate_tokens(text) <= max_tokens:
+                return text
+            wanted.pop()  # the least similar, or the oldest of the latest
 
     # --- acting -----------------------------------------------------------------------------
 
@@ -318,7 +329,9 @@ class PersonaAgent:
 
     def persona(self, user_id: str) -> PersonaHandle:
         """Return a handle on a user's persona; raises UnknownUser."""
-        scope = self._known(user_id)
+        scope = self._scope(user_id)
+        if not self._store.count(scope):
+            raise UnknownUser(f"nothing is stored about user {user_id!r}; add interactions first")
         return PersonaHandle(
             scope, self._personas, lambda: self._aligner.start(scope, self._options)
         )
@@ -363,12 +376,6 @@ class PersonaAgent:
 
     def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
         return Scope(user, self._tenant, agent, run_id)
-
-    def _known(self, user: str) -> Scope:
-        scope = self._scope(user)
-        if not self._store.count(scope):
-            raise UnknownUser(f"nothing is stored about user {user!r}; add interactions first")
-        return scope
 
     def _persona(self, scope: Scope) -> Persona:
         return self._personas.head(scope) or self._aligner.start(scope, self._options)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from persona_agent import prompts
 from persona_agent.errors import NotEnoughData
 from persona_agent.gate import Scores, Verdict, judge
 from persona_agent.persona import Diff, Persona, PersonaLine, diff, fit
@@ -159,7 +160,7 @@ class Alignment(Record):
     def __str__(self) -> str:
         what = "accepted" if self.accepted else "unchanged"
         head = (
-            f"{self.before.scope.user}: {what} after {self.rounds} rounds and "
+            f"{prompts.as_data(self.before.scope.user, 80)}: {what} after {self.rounds} rounds and "
             f"{len(self.tried)} candidates ({self.reason}); {self.usage.requests} model requests"
         )
         return f"{head}\n{self.diff}" if self.accepted else head

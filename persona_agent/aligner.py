@@ -20,7 +20,7 @@ from persona_agent.align import (
     finish,
     split,
 )
-from persona_agent.errors import NotEnoughData, PersonaAgentError, UnknownUser
+from persona_agent.errors import InputError, NotEnoughData, PersonaAgentError, UnknownUser
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, PersonaLine, fit
 from persona_agent.personas import Personas, first
@@ -45,12 +45,13 @@ class Progress:
 
 @dataclass(slots=True)
 class _Case:
-    """One user's alignment under way."""
+    """One user's alignment under way; `after` is the version it led to, once that is stored."""
 
     persona: Persona
     history: History
     task: Task
     state: AlignState
+    after: Persona | None = None
 
 
 @cache
@@ -194,10 +195,10 @@ class Aligner:
         new = [scope for scope, head in stored.items() if head is None]
         programs = [self._starting(scope, _seen(labelled[scope], options)) for scope in new]
         for scope, result in zip(new, run_many(programs, self._ports), strict=True):
-            if result.error is not None:
-                failed[scope] = result.error
-            else:
+            try:
                 heads[scope] = self._personas.save(first(result.unwrap()))
+            except Exception as error:  # noqa: BLE001 - one user's failure is data to the others
+                failed[scope] = error
         return heads
 
     def _starting(self, scope: Scope, seen: Sequence[Interaction]) -> Program[Persona]:
@@ -213,11 +214,17 @@ class Aligner:
     ) -> _Case:
         history = split(labelled, options, repr(persona.scope.user))
         task = self.task((*history.earlier, *history.recent))
+        _check_outcomes(labelled, task)
         state = begin(persona, history, options)
         saved = self._load(persona.scope)
         if saved is not None:
             if _key(saved) == _key(state):
                 return _Case(persona, history, task, saved)
+            if saved.accepted and _key(saved) == _key(
+                replace(state, base_version=persona.parent or 0)
+            ):
+                before = self._personas.version(persona.scope, saved.base_version)
+                return _Case(before, history, task, saved, after=persona)
             if set(saved.held_out) & set(state.held_out):
                 state = replace(state, tried_before=saved.tried_before + len(saved.tried))
         _check_unseen(persona, history, labelled)
@@ -225,7 +232,9 @@ class Aligner:
 
     def _commit(self, case: _Case) -> Result[Alignment]:
         alignment = finish(case.state, case.persona, case.history)
-        if alignment.accepted:
+        if case.after is not None:
+            alignment = replace(alignment, after=case.after)
+        elif alignment.accepted:
             try:
                 after = self._personas.save(alignment.after)
             except PersonaAgentError as error:  # the persona changed meanwhile, or the disk did
@@ -240,6 +249,18 @@ class Aligner:
     def _save(self, state: AlignState) -> None:
         document = json.dumps(as_json(state), ensure_ascii=False)
         self._store.save_alignment(state.scope, KEY, document, now=self._now())
+
+
+def _check_outcomes(labelled: Sequence[Interaction], task: Task) -> None:
+    """Raise InputError for an outcome that a numeric task cannot compare."""
+    for one in labelled if task.numeric else ():
+        try:
+            float(one.outcome or "")
+        except ValueError as error:
+            raise InputError(
+                f"interaction {one.id!r} has the outcome {one.outcome!r}; task {task.name!r} needs "
+                f"a number, such as {task.options[0]}"
+            ) from error
 
 
 def _seen(labelled: Sequence[Interaction], options: AlignOptions) -> Sequence[Interaction]:

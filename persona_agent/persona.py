@@ -80,7 +80,7 @@ class Persona(Record):
             raise ValueError(f"a persona has {size} characters; at most {MAX_CHARS} fit")
 
     def __str__(self) -> str:
-        head = f"persona of {self.scope.user}, version {self.version} ({self.origin})"
+        head = f"persona of {prompts.as_data(self.scope.user, 80)}, version {self.version} ({self.origin})"
         return "\n".join([head, *(f"  {describe(line)}" for line in self.lines)])
 
     def line(self, id_or_text: str) -> PersonaLine:

@@ -177,8 +177,11 @@ def read(job: Job, task: Task, reply: ModelReply) -> Prediction:
 def relative(prediction: Prediction, base: Prediction, task: Task) -> Prediction:
     """Return a prediction divided by what a model says anyway, its prediction `base`.
 
-    Without log-probabilities on both sides there is nothing to divide: it is returned as it is.
+    Without log-probabilities there is nothing to divide: it is returned as it is. If only `base`
+    failed, so does the result: a prediction that was to be corrected and is not would mislead.
     """
+    if prediction.error is None and base.error is not None:
+        return replace(prediction, error=f"the correction failed: {base.error}")
     if prediction.logprobs is None or base.logprobs is None:
         return prediction
     ratios = [a - b for a, b in zip(prediction.logprobs, base.logprobs, strict=True)]

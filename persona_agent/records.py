@@ -278,13 +278,13 @@ def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]
             if header is None:
                 return
             continue
+        if not any(map(str.strip, row)) and len(row) < 2:
+            continue  # an empty line
         if header is None:
             header = [name.strip() for name in row]
             if twice := sorted({name for name in header if header.count(name) > 1}):
                 yield first, InputError(f"the header names {', '.join(map(repr, twice))} twice")
                 return
-        elif not row:
-            continue
         elif len(row) != len(header):
             yield first, InputError(f"{len(row)} columns; the header has {len(header)}")
         else:

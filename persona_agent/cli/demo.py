@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from persona_agent.align import AlignOptions
 from persona_agent.cli.settings import Settings, progress_bars
 from persona_agent.eval import demo as study
 from persona_agent.eval import movielens, report
@@ -21,11 +21,11 @@ from persona_agent.llm import open_llm
 @click.option("--seed", type=int, default=0, show_default=True, help="Which users.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--held-out", type=click.IntRange(2), default=12, show_default=True)
-@click.option("--gradient", is_flag=True, help="Let the model critique itself and propose, too.")
+@click.option("--prose", is_flag=True, help="Let the model write summaries and critiques, too.")
 @click.option("--out", type=click.Path(file_okay=False), default="out/demo", show_default=True)
 @click.pass_obj
 def demo(
-    settings: Settings, users: int, seed: int, rounds: int, held_out: int, gradient: bool, out: str
+    settings: Settings, users: int, seed: int, rounds: int, held_out: int, prose: bool, out: str
 ) -> None:
     """Watch an agent learn real people (MovieLens-100K) and see whether it helped.
 
@@ -36,8 +36,8 @@ def demo(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     data = movielens.load()
-    options = AlignOptions(rounds=rounds, held_out=held_out)
-    wanted = study.Settings(users, seed, gradient, options)
+    options = replace(study.Settings().options, rounds=rounds, held_out=held_out)
+    wanted = study.Settings(users, seed, prose, options)
     llm = open_llm(
         settings.llm,
         base_url=settings.base_url,
@@ -63,6 +63,8 @@ def demo(
 
 def _print(found: study.Demo, seconds: float, page: Path) -> None:
     console = Console()
+    if not console.is_terminal:
+        console.width = 120
     table = Table(title=report.title(found))
     table.add_column("arm")
     for name in ("MAE", "gain over own statistics", f"best of {study.CHOICES}", "gain", "worse"):

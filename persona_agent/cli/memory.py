@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from persona_agent import prompts
 from persona_agent.cli.settings import Settings
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.records import Batch, Format, read_lines
@@ -82,13 +84,13 @@ def users(settings: Settings) -> None:
     """List the users something is stored about."""
     with settings.open(model=False) as agent:
         names = agent.users()
-    settings.show(names, "\n".join(names))
+    settings.show(names, "\n".join(prompts.as_data(name, 200) for name in names))
 
 
 def _content(file: str, form: Format | None) -> tuple[str, Format]:
     name = "standard input" if file == "-" else file
     try:
-        raw = click.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}") from error

@@ -7,9 +7,10 @@ from importlib.metadata import entry_points
 
 from persona_agent.llm.fake import FakeLLM
 from persona_agent.llm.local import LocalLLM
+from persona_agent.llm.replay import RecordingLLM, ReplayLLM
 from persona_agent.ports import LLM
 
-__all__ = ["FakeLLM", "LocalLLM", "open_llm"]
+__all__ = ["FakeLLM", "LocalLLM", "RecordingLLM", "ReplayLLM", "open_llm"]
 
 ENTRY_POINTS = "persona_agent.llm"
 NAMES = ("local", "gguf:PATH", "openai:MODEL")

