@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from persona_agent.errors import StoreError
+from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.index import Index
 from persona_agent.memory.rows import Added, Owner, owner_of
 from persona_agent.memory.store import Store
@@ -74,9 +74,30 @@ class EpisodicMemory:
         an empty query is similar to nothing. Both take `k`, then leave out what does not fit into
         `max_tokens`, the latest or best being kept.
 
-        All queries are embedded in one call. Raises UnknownInteraction for a `before` that is not
-        an interaction of the user.
+        All queries are embedded in one call. A `before` that is not an interaction of the user
+        makes the `error` of its own reply, and disturbs no other.
         """
+        try:
+            return self._recall(requests)
+        except UnknownInteraction:
+            return self._recall_known(requests)
+
+    def _recall_known(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
+        """Return the replies of requests one of which has an unknown `before`."""
+        replies: dict[int, RecallReply] = {}
+        with self.store.snapshot() as snapshot:
+            for place, request in enumerate(requests):
+                if request.before is not None:
+                    try:
+                        snapshot.row(request.scope.owner, request.before)
+                    except UnknownInteraction as error:
+                        replies[place] = RecallReply(error=str(error))
+        good = [place for place in range(len(requests)) if place not in replies]
+        served = self.recall([requests[place] for place in good])
+        replies |= dict(zip(good, served, strict=True))
+        return [replies[place] for place in range(len(requests))]
+
+    def _recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
         lookups = self._lookups(requests)
         for _ in range(ATTEMPTS):
             with self.store.snapshot() as snapshot:

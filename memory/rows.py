@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias, cast
 
-from persona_agent.errors import StoreError
 from persona_agent.types import Interaction, Json, Record, Role, Scope, as_json
 
 Owner: TypeAlias = tuple[str, str]
@@ -35,14 +34,6 @@ CONTENT = (
     "options",
     "metadata",
 )
-
-
-class UnknownInteraction(StoreError):
-    """No interaction of this id is stored for this user."""
-
-
-class PersonaConflict(StoreError):
-    """Somebody else stored a persona version first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,12 @@ from sqlalchemy import (
     text,
 )
 
-from persona_agent.errors import StoreError
+from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.rows import (
     Change,
     Owner,
     Row,
     StoredPersona,
-    UnknownInteraction,
     owner_of,
     time_of,
     to_interaction,

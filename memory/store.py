@@ -18,16 +18,15 @@ from typing import Self
 
 from sqlalchemy import Connection, insert
 
+from persona_agent.errors import PersonaConflict, UnknownInteraction
 from persona_agent.memory.database import Database
 from persona_agent.memory.rows import (
     EPOCH,
     Added,
     Change,
     Owner,
-    PersonaConflict,
     Row,
     StoredPersona,
-    UnknownInteraction,
     microseconds,
     owner_of,
     to_interaction,

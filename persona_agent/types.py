@@ -22,7 +22,8 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
 RecallMode: TypeAlias = Literal["recent", "similar"]
 
-MAX_ID_BYTES = 1024
+# PostgreSQL keeps at most 2,700 bytes in a row of an index, and a key is up to four ids long.
+MAX_ID_BYTES = 512
 ROLES: tuple[Role, ...] = ("user", "assistant", "tool", "system")
 
 
@@ -31,7 +32,7 @@ def check_id(value: str, what: str) -> str:
 
     Ids are opaque: quotes, slashes, spaces and control characters are fine. NUL and lone
     surrogates are not, because PostgreSQL and UTF-8 cannot hold them, nor is anything above
-    1,024 bytes. Raises TypeError or ValueError saying which.
+    512 bytes. Raises TypeError or ValueError saying which.
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is {value!r}; it must be a string")
@@ -153,6 +154,8 @@ class Interaction(Record):
             raise ValueError(
                 "an interaction needs a query, a response or an outcome; all are empty"
             )
+        if isinstance(self.options, str):
+            raise TypeError(f"options is the text {self.options!r}; give a sequence of texts")
         object.__setattr__(self, "options", tuple(self.options))
         if self.id:
             check_id(self.id, "interaction id")
@@ -309,9 +312,13 @@ class RecallRequest(Record):
 
 @dataclass(frozen=True, slots=True)
 class RecallReply(Record):
-    """What was recalled: oldest first for `recent`, best first for `similar`."""
+    """What was recalled: oldest first for `recent`, best first for `similar`.
+
+    `error` says why nothing could be, and is None when it could.
+    """
 
     memories: tuple[Recalled, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

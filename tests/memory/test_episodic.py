@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
 from persona_agent.memory.index import Index
-from persona_agent.memory.store import Store, UnknownInteraction
+from persona_agent.memory.store import Store
 from persona_agent.ports import Memory
 from persona_agent.types import (
     FloatArray,
@@ -92,11 +92,15 @@ def test_an_empty_query_is_similar_to_nothing_and_k_zero_is_nothing(memory: Epis
     assert memory.recall(asked) == [RecallReply()] * 3
 
 
-def test_an_unknown_before_is_a_clear_error(memory: EpisodicMemory) -> None:
+def test_an_unknown_before_fails_its_own_request_only(memory: EpisodicMemory) -> None:
     memory.add([event(0, "q")], NOW)
     for mode in MODES:
-        with pytest.raises(UnknownInteraction, match="no interaction 'x'"):
-            memory.recall([RecallRequest(ANN, mode, "q", before="x")])
+        good = RecallRequest(ANN, mode, "q")
+        bad = RecallRequest(ANN, mode, "q", before="x")
+        first, failed, last = memory.recall([good, bad, good])
+        assert "no interaction 'x'" in str(failed.error)
+        assert failed.memories == ()
+        assert texts(first) == texts(last) == ["q"]
 
 
 def test_all_queries_of_a_batch_are_embedded_in_one_call(memory: EpisodicMemory) -> None:
