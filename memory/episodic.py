@@ -59,12 +59,20 @@ class EpisodicMemory:
         return self.store.update(scope, event_id, **changes, now=now)
 
     def delete(self, scope: Scope, event_id: str, now: datetime) -> None:
-        """Delete an interaction; see `Store.delete`."""
+        """Delete an interaction, in the index too; see `Store.delete`."""
         self.store.delete(scope, event_id, now)
+        self.index.forget(owner_of(scope))
 
     def delete_all(self, scope: Scope, now: datetime) -> int:
-        """Delete all that is kept about a user; see `Store.delete_all`."""
-        return self.store.delete_all(scope, now)
+        """Delete all that is kept about a user, in the index too; see `Store.delete_all`."""
+        gone = self.store.delete_all(scope, now)
+        self.index.forget(owner_of(scope))
+        return gone
+
+    def save_index(self) -> int:
+        """Save the index to its file, so that a reopened process is warm; return how many users."""
+        with self.store.snapshot() as snapshot:
+            return self.index.save(snapshot)
 
     def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
         """Return one reply a request, in order. An unknown user has no memories.

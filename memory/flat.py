@@ -28,10 +28,30 @@ class FlatSearch:
     def __init__(self) -> None:
         self._faiss = _faiss()
         self._index: Any = None  # Any: FAISS has no types; None until there is a vector
+        self._room = 0  # rows that FAISS has taken memory for
         self.present = np.zeros(0, np.bool_)
 
+    @property
+    def dim(self) -> int:
+        """The length of a vector; 0 while there is none."""
+        return 0 if self._index is None else int(self._index.d)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory this takes."""
+        return self._room * self.dim * 4 + len(self.present)
+
+    @property
+    def vectors(self) -> FloatArray:
+        """The vectors, shape (n, dim), good until the next change; missing ones mean nothing."""
+        if self._index is None:
+            return np.zeros((len(self.present), 0), np.float32)
+        return self._matrix()
+
     @classmethod
-    def filled(cls, count: int, ranks: Sequence[int], vectors: FloatArray) -> FlatSearch:
+    def filled(
+        cls, count: int, ranks: Sequence[int] | npt.NDArray[np.int64], vectors: FloatArray
+    ) -> FlatSearch:
         """Return a search over `count` ranks with vectors, shape (m, dim), at `ranks`."""
         flat = cls()
         flat.grow(count)
@@ -43,22 +63,22 @@ class FlatSearch:
         more = count - len(self.present)
         self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
         if self._index is not None:
-            self._index.add(np.zeros((more, self._index.d), np.float32))
+            self._add(more)
 
     def clear(self, ranks: Sequence[int]) -> None:
         """Take the vectors at these ranks away."""
         self.present[list(ranks)] = False
 
-    def put(self, ranks: Sequence[int], vectors: FloatArray) -> None:
+    def put(self, ranks: Sequence[int] | npt.NDArray[np.int64], vectors: FloatArray) -> None:
         """Set the vectors at these ranks. Raises StoreError for another dimension than before."""
-        if not ranks:
+        if not len(ranks):
             return
         if self._index is None:
             self._index = self._faiss.IndexFlatIP(vectors.shape[1])
-            self._index.add(np.zeros((len(self.present), vectors.shape[1]), np.float32))
+            self._add(len(self.present))
         self._check(vectors.shape[1], "stored vectors")
         self._matrix()[list(ranks)] = vectors
-        self.present[list(ranks)] = True
+        self.present[ranks if isinstance(ranks, np.ndarray) else list(ranks)] = True
 
     def search(
         self, vector: FloatArray, k: int, end: int, allowed: npt.NDArray[np.bool_] | None
@@ -99,6 +119,12 @@ class FlatSearch:
         query = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
         scores, ranks = self._index.search(query, count, params=options)
         return scores[0], ranks[0]
+
+    def _add(self, count: int) -> None:
+        size = self._index.ntotal
+        self._index.add(np.zeros((count, self._index.d), np.float32))  # never touched: no memory
+        if self._index.ntotal > self._room:  # grown as a C++ vector grows
+            self._room = max(2 * size, self._index.ntotal)
 
     def _matrix(self) -> FloatArray:
         """Return FAISS's own memory as an array, good until the next `grow`."""

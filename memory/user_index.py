@@ -6,6 +6,7 @@ nearest are taken, so that no filter starves anybody.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ import numpy.typing as npt
 
 from persona_agent.errors import StoreError
 from persona_agent.memory.flat import FlatSearch
+from persona_agent.memory.index_file import Part
 from persona_agent.memory.rows import Owner
 from persona_agent.memory.snapshot import Head, Place, Snapshot, unknown
 from persona_agent.types import FloatArray, Scope
 
 RELOAD = 64  # so many changes, or a quarter of the events if more, are not taken over one by one
+SOME = 8192  # vectors read at once, so that a large user is not in memory twice
+EVENT_BYTES = 260  # of an event's place: its id, its rank by id, its numbers (measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +55,87 @@ class UserIndex:
         self._embedder = embedder
         self._head: Head | None = None
         self._flat: FlatSearch | None = None
+        self._end = 0
         self._place([])
 
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory this takes, by estimate."""
+        return 1000 + EVENT_BYTES * len(self) + (self._flat.nbytes if self._flat else 0)
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector; 0 while none is known."""
+        return self._flat.dim if self._flat else 0
+
     def follow(self, snapshot: Snapshot, head: Head, *, with_vectors: bool) -> None:
         """Become what the store holds at the snapshot, whose head of this user is `head`.
 
-        Raises StoreError if the store contradicts itself; the index is empty then.
+        What does not agree with the store's count is read anew. Raises StoreError if the store
+        contradicts itself; the index is empty then.
         """
         try:
-            if self._head != head and not self._catch_up(snapshot, head):
-                self._place(snapshot.order(self._owner))
-                self._flat = None
-            if len(self) != head.event_count:
-                raise StoreError(
-                    f"user {self._owner[1]!r} has {len(self)} events, but {head.event_count} are "
-                    "counted; the database was changed by another program"
-                )
+            if self._is_ahead_of(head):
+                self._end = head.event_count
+            else:
+                self._update(snapshot, head)
             if with_vectors and self._flat is None:
-                ids, vectors = snapshot.vectors(self._owner, self._embedder)
-                self._flat = FlatSearch.filled(len(self), self._ranks(ids), vectors)
-            self._head = head
+                self._read_vectors(snapshot)
         except BaseException:
-            self._head = self._flat = None
-            self._place([])
+            self.clear()
             raise
+
+    def clear(self) -> None:
+        """Hold nothing; it is read again when it is followed."""
+        self._head = self._flat = None
+        self._place([])
+
+    def part(self) -> Part | None:
+        """Return this as a part of a file, good until the next change; None if it holds nothing."""
+        if self._head is None:
+            return None
+        names = {code: name for name, code in self._codes.items()}
+        places = [
+            Place(*one[:3], names[one[3]], names[one[4]])
+            for one in zip(
+                self._ids, self._whens, self._seqs, self._agents, self._runs, strict=True
+            )
+        ]
+        if self._flat is None:
+            return Part(self._head, places, None, None)
+        return Part(self._head, places, self._flat.present, self._flat.vectors)
+
+    def load(self, part: Part) -> None:
+        """Become what a file kept; `follow` brings it up to date."""
+        self._place(part.places)
+        self._head = part.head
+        self._flat = None
+        if part.vectors is not None and part.present is not None:
+            there = np.flatnonzero(part.present)
+            self._flat = FlatSearch.filled(len(self), there, part.vectors[there])
+
+    def checksum(self) -> str:
+        """Return a checksum over ids, order and vectors; what the store holds has `checksum_of`."""
+        part = self.part()
+        if part is None:
+            return ""
+        return _checksum([place.id for place in part.places], part.present, part.vectors)
+
+    def checksum_of(self, snapshot: Snapshot) -> str:
+        """Return the checksum that this would have if it were read anew from the store."""
+        fresh = UserIndex(self._owner, self._embedder)
+        head = snapshot.heads([self._owner])[self._owner]
+        fresh.follow(snapshot, head, with_vectors=self._flat is not None)
+        return fresh.checksum()
 
     def missing(self) -> list[str]:
         """Return the ids of events that have no vector, though vectors are loaded."""
         if self._flat is None:
             return []
-        return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present)]
+        return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present[: self._end])]
 
     def find(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """Return the hits of each lookup, in order: best first; equal scores, earlier first.
@@ -93,7 +145,7 @@ class UserIndex:
         """
         found: list[list[Hit]] = []
         for lookup in lookups:
-            end = self._end(lookup.before)
+            end = self._before(lookup.before)
             allowed = self._allowed(lookup.scope, end)
             if lookup.vector is None:
                 ranks = self._latest(allowed, end, lookup.k)
@@ -106,11 +158,11 @@ class UserIndex:
                 found.append([Hit(self._ids[rank], score) for rank, score in hits])
         return found
 
-    def _end(self, before: str | None) -> int:
+    def _before(self, before: str | None) -> int:
         if before is None:
-            return len(self)
+            return self._end
         rank = self._rank.get(before)
-        if rank is None:
+        if rank is None or rank >= self._end:
             raise unknown(self._owner, before)
         return rank
 
@@ -130,6 +182,44 @@ class UserIndex:
             return range(max(0, end - k), end)
         ranks: list[int] = np.flatnonzero(allowed).tolist()
         return ranks[max(0, len(ranks) - k) :]
+
+    def _is_ahead_of(self, head: Head) -> bool:
+        """Return whether only additions at the end set this apart from an older head.
+
+        A reader that began earlier is then served from what is here, cut at its own end.
+        """
+        mine = self._head
+        if mine is None or mine.epoch != head.epoch or head.next_seq >= mine.next_seq:
+            return False
+        added = mine.event_count - head.event_count
+        if added != mine.next_seq - head.next_seq:
+            return False
+        return min(self._seqs[head.event_count :]) >= head.next_seq
+
+    def _update(self, snapshot: Snapshot, head: Head) -> None:
+        caught_up = self._head == head or self._catch_up(snapshot, head)
+        if not caught_up or len(self) != head.event_count:
+            self._place(snapshot.order(self._owner))
+            self._flat = None
+        if len(self) != head.event_count:
+            raise StoreError(
+                f"user {self._owner[1]!r} has {len(self)} events, but {head.event_count} are "
+                "counted; the database was changed by another program"
+            )
+        self._head = head
+        self._end = len(self)
+
+    def _read_vectors(self, snapshot: Snapshot) -> None:
+        flat = FlatSearch.filled(len(self), (), np.zeros((0, 0), np.float32))
+        if len(self) <= SOME:
+            ids, vectors = snapshot.vectors(self._owner, self._embedder)
+            flat.put(self._ranks(ids), vectors)
+        else:
+            for start in range(0, len(self), SOME):
+                some = self._ids[start : start + SOME]
+                ids, vectors = snapshot.vectors(self._owner, self._embedder, some)
+                flat.put(self._ranks(ids), vectors)
+        self._flat = flat
 
     def _catch_up(self, snapshot: Snapshot, head: Head) -> bool:
         """Take over what was written since this index's head; false if all must be read anew."""
@@ -170,19 +260,34 @@ class UserIndex:
         self._rank: dict[str, int] = {}
         self._last = (-(2**63), 0)
         self._seqs = array("q")
+        self._whens = array("q")
         self._agents = array("i")
         self._runs = array("i")
         self._codes: dict[str | None, int] = {None: 0}
         for place in places:
             self._append(place)
+        self._end = len(self._ids)
 
     def _append(self, place: Place) -> None:
         self._rank[place.id] = len(self._ids)
         self._ids.append(place.id)
         self._last = (place.when, place.seq)
         self._seqs.append(place.seq)
+        self._whens.append(place.when)
         self._agents.append(self._codes.setdefault(place.agent, len(self._codes)))
         self._runs.append(self._codes.setdefault(place.run, len(self._codes)))
 
     def _ranks(self, ids: Sequence[str]) -> list[int]:
         return [self._rank[event_id] for event_id in ids]
+
+
+def _checksum(
+    ids: Sequence[str], present: npt.NDArray[np.bool_] | None, vectors: FloatArray | None
+) -> str:
+    digest = hashlib.blake2b("\n".join(map(repr, ids)).encode(), digest_size=16)
+    if present is not None and vectors is not None:
+        digest.update(present.tobytes())
+        for start in range(0, len(vectors), SOME):
+            some = slice(start, start + SOME)
+            digest.update(np.ascontiguousarray(vectors[some][present[some]], "<f4").tobytes())
+    return digest.hexdigest()

@@ -216,7 +216,7 @@ def test_a_batch_equals_its_singles_and_no_budget_is_exceeded(
         for user, mode, words, k, budget in asked
     ]
     with Store.open(":memory:") as store:
-        memory = EpisodicMemory(store, HashEmbedder(32), Index("hash-32", max_rows=8))
+        memory = EpisodicMemory(store, HashEmbedder(32), Index("hash-32", max_bytes=5000))
         memory.add(events, NOW)
         together = memory.recall(requests)
         assert together == [memory.recall([request])[0] for request in requests]
@@ -260,7 +260,7 @@ def test_the_budget_keeps_the_latest_or_the_best(memory: EpisodicMemory) -> None
 def test_threads_add_and_recall_together(tmp_path: Path) -> None:
     problems: list[BaseException] = []
     with Store.open(tmp_path / "store.db") as store:
-        memory = EpisodicMemory(store, HashEmbedder(32), Index("hash-32", max_rows=30))
+        memory = EpisodicMemory(store, HashEmbedder(32), Index("hash-32", max_bytes=20_000))
 
         def work(user: int) -> None:
             scope = Scope(f"u{user % 3}")
