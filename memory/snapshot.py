@@ -14,13 +14,11 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
-    TextClause,
     and_,
     bindparam,
     func,
     or_,
     select,
-    text,
 )
 
 from persona_agent.errors import StoreError, UnknownInteraction
@@ -114,7 +112,7 @@ _OWN_ALIGNMENTS = of_owner(alignments)
 _ALIGNMENT = select(alignments.c.state).where(
     _OWN_ALIGNMENTS, alignments.c.name == bindparam("name_")
 )
-_ALIGNMENTS = select(alignments.c.name).where(_OWN_ALIGNMENTS).order_by(alignments.c.name)
+_ALIGNMENTS = select(alignments.c.name).where(_OWN_ALIGNMENTS)
 
 
 class Snapshot:
@@ -122,6 +120,7 @@ class Snapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._mark = "?" if connection.dialect.name == "sqlite" else "%s"
 
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""
@@ -302,7 +301,7 @@ class Snapshot:
 
     def alignments(self, scope: Scope) -> list[str]:
         """Return the keys of a user's saved alignments, sorted."""
-        return list(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
+        return sorted(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
 
     def _look_up(
         self, table: Table, width: int, keys: Sequence[tuple[str, ...]]
@@ -312,8 +311,9 @@ class Snapshot:
         for some in _chunks(keys):
             size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
             some += some[-1:] * (size - len(some))
-            values = {f"v{i}": value for i, value in enumerate(chain.from_iterable(some))}
-            for row in self._connection.execute(_look_up(table, width, size), values):
+            statement = _look_up(table, width, size, self._mark)
+            found = self._connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+            for row in found.cursor.fetchall():  # past SQLAlchemy, for speed
                 yield dict(zip(names, row, strict=True))
 
 
@@ -325,21 +325,20 @@ def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
 
 
 @lru_cache(maxsize=64)
-def _look_up(table: Table, width: int, size: int) -> TextClause:
+def _look_up(table: Table, width: int, size: int, mark: str) -> str:
     """Return the statement that finds `size` rows of any owners by the first columns of their key.
 
-    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)".
+    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)". `mark` is how
+    the driver writes a parameter.
     """
-    tuples = [
-        "(" + ", ".join(f":v{i * width + j}" for j in range(width)) + ")" for i in range(size)
-    ]
+    tuples = ["(" + ", ".join([mark] * width) + ")"] * size
     keys = [f"k{j}" for j in range(width)]
     columns = ", ".join(f'{table.name}."{column.name}"' for column in table.c)
     same = " AND ".join(
         f'{table.name}."{column.name}" = {name}'
         for name, column in zip(keys, table.c, strict=False)
     )
-    return text(
+    return (
         f"WITH wanted({', '.join(keys)}) AS (VALUES {', '.join(tuples)}) "
         f"SELECT {columns} FROM wanted JOIN {table.name} ON {same}"
     )

@@ -1,6 +1,6 @@
 """The store: the truth about what happened to whom, and what was made of it.
 
-SQL through SQLAlchemy Core: SQLite today, the schema ready for PostgreSQL. Every call that writes
+SQL through SQLAlchemy Core, the same over SQLite and PostgreSQL. Every call that writes
 is one transaction and returns after its commit: what it reported is on the disk, and if it raised,
 nothing of it is. Every function takes a scope; nothing crosses tenants or users.
 """
@@ -52,7 +52,7 @@ BUSY_TIMEOUT = 5.0
 class Store:
     """Interactions, vectors, personas and alignments under way, by tenant and user.
 
-    Safe to use from many threads, and from many processes on one file.
+    Safe to use from many threads, and from many processes on one file or server.
     """
 
     def __init__(self, database: Database) -> None:
@@ -174,6 +174,7 @@ class Store:
         blobs = blobs_of(None if vector is None else vector.reshape(1, -1), embedder, 1)
         owner = owner_of(scope)
         with self._database.write() as connection:
+            self._lock(connection, owner)
             stored = Snapshot(connection).row(scope, event_id)
             changed = replace(to_interaction(stored), **given)  # type: ignore[arg-type]  # named above
             row = {**stored, **to_row(changed)}
@@ -203,6 +204,7 @@ class Store:
         owner = owner_of(scope)
         batch = Batch(0, embedder)
         with self._database.write() as connection:
+            self._lock(connection, owner)
             stored = Snapshot(connection).rows(owner, [one.id for one in interactions])
             fitting = [
                 (row, blob)
@@ -223,6 +225,7 @@ class Store:
         That something was deleted, and when, stays in its history. Raises UnknownInteraction.
         """
         with self._database.write() as connection:
+            self._lock(connection, owner_of(scope))
             row = Snapshot(connection).row(scope, event_id)
             self._delete(connection, [row], now)
 
@@ -234,6 +237,7 @@ class Store:
         """
         owner = owner_of(scope)
         with self._database.write() as connection:
+            self._lock(connection, owner)
             snapshot = Snapshot(connection)
             gone = snapshot.count(scope)
             if scope.agent is not None or scope.run is not None:
@@ -383,6 +387,14 @@ class Store:
         with self._database.write() as connection:
             keys = {**key(owner_of(scope)), "name_": name}
             return bool(connection.execute(self._sql.drop_alignment, keys).rowcount)
+
+    def _lock(self, connection: Connection, owner: Owner) -> None:
+        """Make other writers of this user wait, before anything is read to be changed.
+
+        On SQLite a write transaction has the whole database to itself already.
+        """
+        if self._sql.lock is not None:
+            connection.execute(self._sql.lock, key(owner))
 
     def _take(
         self, connection: Connection, owner: Owner, now: datetime, numbers: int, more: int

@@ -5,17 +5,32 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
-from sqlalchemy import Connection, and_, bindparam, delete, insert, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from persona_agent.memory.rows import Added, Row, decide, pack_content, to_interaction
-from persona_agent.memory.schema import alignments, changes, events, personas, users, vectors
+from persona_agent.memory.schema import (
+    alignments,
+    changes,
+    events,
+    evidence,
+    facts,
+    jobs,
+    personas,
+    receipts,
+    users,
+    vectors,
+)
 from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.types import FloatArray
 
 Ref: TypeAlias = tuple[str, str, str]
 
 CHANGED = ("query", "response", "outcome", "item", "options", "metadata", "hash")
+
+
+# All that is kept about a user, in an order in which it can be deleted.
+OF_USER = (receipts, jobs, evidence, facts, alignments, personas, changes, vectors, events, users)
 
 
 class Statements:
@@ -31,6 +46,9 @@ class Statements:
                 "event_count": users.c.event_count + take.excluded.event_count,
             },
         ).returning(users.c.next_seq)
+        self.lock = None
+        if dialect == "postgresql":
+            self.lock = select(users.c.next_seq).where(of_owner(users)).with_for_update()
         self.count = (
             update(users)
             .where(of_owner(users))
@@ -58,10 +76,7 @@ class Statements:
             .where(of_owner(changes), changes.c.event == bindparam("id_"))
             .values(old=None)
         )
-        self.forget = tuple(
-            delete(table).where(of_owner(table))
-            for table in (alignments, personas, changes, vectors, events, users)
-        )
+        self.forget = tuple(delete(table).where(of_owner(table)) for table in OF_USER)
         alignment = upsert(alignments)
         self.alignment = alignment.on_conflict_do_update(
             index_elements=[alignments.c.tenant, alignments.c.user, alignments.c.name],
