@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
 
-from persona_agent.types import Interaction, Json, Record, Role, Scope, as_json
+from persona_agent.types import Interaction, Json, Record, Scope, as_json
 
 Owner: TypeAlias = tuple[str, str]
 Row: TypeAlias = dict[str, str | int | None]
@@ -123,21 +124,35 @@ def to_row(one: Interaction) -> Row:
 
 def to_interaction(row: Mapping[str, object]) -> Interaction:
     """Return the interaction that a row of `events` keeps."""
-    text = cast(Mapping[str, str], row)
-    metadata = text["metadata"]
-    options = text["options"]
-    return Interaction(
-        scope=Scope(text["user"], text["tenant"], text["agent"], text["run"]),
-        when=time_of(cast(int, row["when"])),
-        query=text["query"],
-        outcome=text["outcome"],
-        response=text["response"],
-        role=cast(Role, text["role"]),
-        item=text["item"],
-        options=tuple(json.loads(options)) if options != "[]" else (),
-        metadata=json.loads(metadata) if metadata != "{}" else {},
-        id=text["id"],
-    )
+    return interaction_of([row[name] for name in ("tenant", "user", "id", *CONTENT)])
+
+
+def interaction_of(row: Sequence[Any]) -> Interaction:
+    """Return the interaction of a row that is tenant, user, id and then the CONTENT.
+
+    It was checked when it was stored: checking it again is what a search would spend most on.
+    Any: values of the types in the schema.
+    """
+    (tenant, user, event_id, when, agent, run, role, query, response, outcome, item) = row[:11]
+    options, metadata = row[11:]
+    one = object.__new__(Interaction)
+    put = object.__setattr__
+    put(one, "scope", _scope(user, tenant, agent, run))
+    put(one, "when", EPOCH + timedelta(microseconds=when))
+    put(one, "query", query)
+    put(one, "outcome", outcome)
+    put(one, "response", response)
+    put(one, "role", role)
+    put(one, "item", item)
+    put(one, "options", tuple(json.loads(options)) if options != "[]" else ())
+    put(one, "metadata", json.loads(metadata) if metadata != "{}" else {})
+    put(one, "id", event_id)
+    return one
+
+
+@lru_cache(maxsize=4096)
+def _scope(user: str, tenant: str, agent: str | None, run: str | None) -> Scope:
+    return Scope(user, tenant, agent, run)
 
 
 def pack_content(row: Mapping[str, object]) -> str:

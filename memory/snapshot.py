@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Select,
@@ -20,13 +21,16 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.exc import DBAPIError
 
 from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.rows import (
+    CONTENT,
     Change,
     Owner,
     Row,
     StoredPersona,
+    interaction_of,
     owner_of,
     time_of,
     to_interaction,
@@ -71,6 +75,8 @@ def key(owner: Owner) -> dict[str, object]:
 
 # Statements are built once: building one costs as much as running it.
 _OWN_EVENTS = of_owner(events)
+_HEADS = (users.c.tenant, users.c.user, users.c.epoch, users.c.next_seq, users.c.event_count)
+_WHOLE = tuple(events.c[name] for name in ("tenant", "user", "id", *CONTENT))
 _PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
 _EVENT = select(events).where(_OWN_EVENTS, events.c.id == bindparam("id_"))
 _SOME_EVENTS = select(events).where(_OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True)))
@@ -120,14 +126,12 @@ class Snapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._mark = "?" if connection.dialect.name == "sqlite" else "%s"
 
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""
         found: dict[Owner, Head] = {}
-        for row in self._look_up(users, 2, owners):
-            head = Head(row["epoch"], row["next_seq"], row["event_count"])
-            found[(row["tenant"], row["user"])] = head
+        for tenant, user, *numbers in self._look_up(_HEADS, 2, owners):
+            found[(tenant, user)] = Head(*numbers)
         return found
 
     def order(self, owner: Owner) -> list[Place]:
@@ -186,8 +190,9 @@ class Snapshot:
         """
         wanted = list(dict.fromkeys(refs))
         found: dict[tuple[Owner, str], Interaction] = {}
-        for row in self._look_up(events, 3, [(*owner, event_id) for owner, event_id in wanted]):
-            found[((row["tenant"], row["user"]), row["id"])] = to_interaction(row)
+        keys = [(*owner, event_id) for owner, event_id in wanted]
+        for row in self._look_up(_WHOLE, 3, keys):
+            found[(row[:2], row[2])] = interaction_of(row)
         for owner, event_id in wanted:
             if (owner, event_id) not in found:
                 raise unknown(owner, event_id)
@@ -304,17 +309,27 @@ class Snapshot:
         return sorted(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
 
     def _look_up(
-        self, table: Table, width: int, keys: Sequence[tuple[str, ...]]
-    ) -> Iterator[dict[str, Any]]:  # Any: the values of a row, of the types in the schema
-        """Give the rows whose first `width` columns are one of these keys, perhaps repeated."""
-        names = [column.name for column in table.c]
-        for some in _chunks(keys):
-            size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
-            some += some[-1:] * (size - len(some))
-            statement = _look_up(table, width, size, self._mark)
-            found = self._connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
-            for row in found.cursor.fetchall():  # past SQLAlchemy, for speed
-                yield dict(zip(names, row, strict=True))
+        self, columns: tuple[Column[Any], ...], width: int, keys: Sequence[tuple[str, ...]]
+    ) -> Iterator[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
+        """Give these columns of the rows whose first `width` are one of these keys, perhaps repeated.
+
+        Past SQLAlchemy, which takes longer to run such a statement than SQLite does.
+        """
+        dialect = self._connection.dialect
+        cursor = self._connection.connection.cursor()
+        try:
+            for some in _chunks(keys):
+                size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
+                some += some[-1:] * (size - len(some))
+                statement = _look_up(
+                    columns, width, size, "?" if dialect.name == "sqlite" else "%s"
+                )
+                cursor.execute(statement, tuple(chain.from_iterable(some)))
+                yield from cursor.fetchall()
+        except dialect.loaded_dbapi.Error as error:
+            raise DBAPIError(None, None, error) from error
+        finally:
+            cursor.close()
 
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
@@ -325,7 +340,7 @@ def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
 
 
 @lru_cache(maxsize=64)
-def _look_up(table: Table, width: int, size: int, mark: str) -> str:
+def _look_up(columns: tuple[Column[Any], ...], width: int, size: int, mark: str) -> str:
     """Return the statement that finds `size` rows of any owners by the first columns of their key.
 
     A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)". `mark` is how
@@ -333,14 +348,11 @@ def _look_up(table: Table, width: int, size: int, mark: str) -> str:
     """
     tuples = ["(" + ", ".join([mark] * width) + ")"] * size
     keys = [f"k{j}" for j in range(width)]
-    columns = ", ".join(f'{table.name}."{column.name}"' for column in table.c)
-    same = " AND ".join(
-        f'{table.name}."{column.name}" = {name}'
-        for name, column in zip(keys, table.c, strict=False)
-    )
+    names = [f'{column.table.name}."{column.name}"' for column in columns]
+    same = " AND ".join(f"{name} = {one}" for name, one in zip(names, keys, strict=False))
     return (
         f"WITH wanted({', '.join(keys)}) AS (VALUES {', '.join(tuples)}) "
-        f"SELECT {columns} FROM wanted JOIN {table.name} ON {same}"
+        f"SELECT {', '.join(names)} FROM wanted JOIN {columns[0].table.name} ON {same}"
     )
 
 
