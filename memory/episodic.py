@@ -13,7 +13,14 @@ from persona_agent.memory.store import Store
 from persona_agent.memory.tokens import estimate_tokens
 from persona_agent.memory.user_index import Hit, Lookup
 from persona_agent.ports import Embedder
-from persona_agent.types import Interaction, Recalled, RecallReply, RecallRequest, Scope
+from persona_agent.types import (
+    FloatArray,
+    Interaction,
+    Recalled,
+    RecallReply,
+    RecallRequest,
+    Scope,
+)
 
 __all__ = ["EpisodicMemory", "estimate_tokens"]
 
@@ -35,14 +42,22 @@ class EpisodicMemory:
         self.embedder = embedder
         self.index = Index(embedder.name) if index is None else index
 
-    def add(self, interactions: Sequence[Interaction], now: datetime) -> list[Added]:
+    def add(
+        self,
+        interactions: Sequence[Interaction],
+        now: datetime,
+        *,
+        vectors: FloatArray | None = None,
+    ) -> list[Added]:
         """Embed and store interactions in one transaction; return what became of each, in order.
 
-        See `Store.add`.
+        `vectors`, of shape (n, dim), are used if this embedder has made them already. See
+        `Store.add`.
         """
         if not interactions:
             return []
-        vectors = self.embedder.embed([one.text for one in interactions])
+        if vectors is None:
+            vectors = self.embedder.embed([one.text for one in interactions])
         return self.store.add(interactions, vectors, self.embedder.name, now=now)
 
     def update(
@@ -74,7 +89,12 @@ class EpisodicMemory:
         with self.store.snapshot() as snapshot:
             return self.index.save(snapshot)
 
-    def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
+    def recall(
+        self,
+        requests: Sequence[RecallRequest],
+        *,
+        vectors: Sequence[FloatArray | None] | None = None,
+    ) -> list[RecallReply]:
         """Return one reply a request, in order. An unknown user has no memories.
 
         `recent` gives the latest, oldest first, scored 1 for the latest, 1/2, 1/3 before it.
@@ -82,15 +102,21 @@ class EpisodicMemory:
         an empty query is similar to nothing. Both take `k`, then leave out what does not fit into
         `max_tokens`, the latest or best being kept.
 
-        All queries are embedded in one call. A `before` that is not an interaction of the user
+        All queries are embedded in one call; `vectors` has one a request, or None, that this
+        embedder has made already. A `before` that is not an interaction of the user
         makes the `error` of its own reply, and disturbs no other.
         """
+        given = [None] * len(requests) if vectors is None else vectors
+        if len(given) != len(requests):
+            raise ValueError(f"{len(given)} vectors are given for {len(requests)} requests")
         try:
-            return self._recall(requests)
+            return self._recall(requests, given)
         except UnknownInteraction:
-            return self._recall_known(requests)
+            return self._recall_known(requests, given)
 
-    def _recall_known(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
+    def _recall_known(
+        self, requests: Sequence[RecallRequest], vectors: Sequence[FloatArray | None]
+    ) -> list[RecallReply]:
         """Return the replies of requests one of which has an unknown `before`."""
         replies: dict[int, RecallReply] = {}
         with self.store.snapshot() as snapshot:
@@ -101,12 +127,16 @@ class EpisodicMemory:
                     except UnknownInteraction as error:
                         replies[place] = RecallReply(error=str(error))
         good = [place for place in range(len(requests)) if place not in replies]
-        served = self.recall([requests[place] for place in good])
+        served = self.recall(
+            [requests[place] for place in good], vectors=[vectors[place] for place in good]
+        )
         replies |= dict(zip(good, served, strict=True))
         return [replies[place] for place in range(len(requests))]
 
-    def _recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
-        lookups = self._lookups(requests)
+    def _recall(
+        self, requests: Sequence[RecallRequest], given: Sequence[FloatArray | None]
+    ) -> list[RecallReply]:
+        lookups = self._lookups(requests, given)
         for _ in range(ATTEMPTS):
             with self.store.snapshot() as snapshot:
                 found = self.index.find(snapshot, lookups)
@@ -128,20 +158,22 @@ class EpisodicMemory:
             for request, hits in zip(requests, found.hits, strict=True)
         ]
 
-    def _lookups(self, requests: Sequence[RecallRequest]) -> list[Lookup]:
-        queries = list(dict.fromkeys(r.query for r in requests if _is_search(r)))
-        vectors = {}
-        if queries:
-            vectors = dict(zip(queries, self.embedder.embed(queries), strict=True))
+    def _lookups(
+        self, requests: Sequence[RecallRequest], given: Sequence[FloatArray | None]
+    ) -> list[Lookup]:
+        asked = zip(requests, given, strict=True)
+        queries = list(dict.fromkeys(r.query for r, v in asked if v is None and _is_search(r)))
+        made = dict(zip(queries, self.embedder.embed(queries), strict=True)) if queries else {}
         return [
-            Lookup(
-                request.scope,
-                request.k if request.mode == "recent" or _is_search(request) else 0,
-                vectors[request.query] if _is_search(request) else None,
-                request.before,
-            )
-            for request in requests
+            self._lookup(request, made.get(request.query) if vector is None else vector)
+            for request, vector in zip(requests, given, strict=True)
         ]
+
+    @staticmethod
+    def _lookup(request: RecallRequest, vector: FloatArray | None) -> Lookup:
+        searched = request.mode != "recent" and vector is not None
+        k = request.k if request.mode == "recent" or searched else 0
+        return Lookup(request.scope, k, vector if searched and k else None, request.before)
 
     def _embed_missing(self, missing: Mapping[Owner, Sequence[str]]) -> None:
         refs = [(owner, event_id) for owner, ids in missing.items() for event_id in ids]

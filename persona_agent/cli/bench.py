@@ -6,7 +6,7 @@ import json
 
 import click
 
-from persona_agent.eval import bench_act, bench_loop
+from persona_agent.eval import bench_act, bench_loop, bench_memory
 
 
 @click.group()
@@ -28,6 +28,14 @@ def loop(quick: bool, as_json: bool) -> None:
 def act(quick: bool, as_json: bool) -> None:
     """Answer one question at 1,000 memories: everything but the model, and the embedding."""
     _show(bench_act.measure(repeats=50 if quick else 300), as_json)
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="20,000 memories instead of 100,000 and a million.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def memory(quick: bool, as_json: bool) -> None:
+    """Add and search memories of many users, beside raw sqlite3 and FAISS."""
+    _show(bench_memory.run(quick=quick), as_json)
 
 
 def _show(figures: dict[str, float], as_json: bool) -> None:
