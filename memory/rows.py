@@ -39,11 +39,16 @@ CONTENT = (
 
 @dataclass(frozen=True, slots=True)
 class Added(Record):
-    """What became of one interaction that was to be added, and why."""
+    """What became of one interaction that was to be added, and why.
+
+    `codes` are the reasons for programs: duplicate, differs, completed; of the gate empty,
+    too_long, boilerplate, repeated; and `secret:KIND` for each kind of secret that was taken out.
+    """
 
     id: str
     event: AddedEvent
     reason: str = ""
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,30 +172,30 @@ def unpack_content(content: str, owner: Owner, event_id: str) -> Interaction:
     )
 
 
-def decide(stored: Row | None, new: Row) -> tuple[AddedEvent, str, Row]:
-    """Return what adding `new` means beside what is `stored` under its id: event, reason, row.
+def decide(stored: Row | None, new: Row) -> tuple[Added, Row]:
+    """Return what adding `new` means beside what is `stored` under its id, and the row then.
 
     A missing outcome or response is filled in, which is how feedback arrives later. Nothing that
     is there is ever replaced: that takes `update`.
     """
+    event_id = str(new["id"])
     if stored is None:
-        return "ADD", "", new
+        return Added(event_id, "ADD"), new
     if stored["hash"] == new["hash"]:
-        return "SKIP", f"duplicate of {new['id']}", stored
+        return Added(event_id, "SKIP", f"duplicate of {event_id}", ("duplicate",)), stored
     differing = [name for name in CONTENT if stored[name] != new[name]]
     late = [name for name in differing if name in ("outcome", "response")]
     if late == differing and all(stored[n] is None or new[n] is None for n in late):
         filled = [name for name in late if stored[name] is None]
         if not filled:
-            return "SKIP", f"duplicate of {new['id']}, which is more complete", stored
+            why = f"duplicate of {event_id}, which is more complete"
+            return Added(event_id, "SKIP", why, ("duplicate",)), stored
         merged = stored | {name: new[name] for name in filled}
         whole = to_row(to_interaction(merged))
-        return "UPDATE", f"{' and '.join(filled)} arrived", stored | {**whole}
-    return (
-        "SKIP",
-        f"{new['id']} is stored with another {', '.join(differing)}; update(id, ...) changes it",
-        stored,
-    )
+        why = f"{' and '.join(filled)} arrived"
+        return Added(event_id, "UPDATE", why, ("completed",)), stored | {**whole}
+    why = f"{event_id} is stored with another {', '.join(differing)}; update(id, ...) changes it"
+    return Added(event_id, "SKIP", why, ("differs",)), stored
 
 
 def _json(value: Mapping[str, Json] | Sequence[Json], event_id: str, what: str) -> str:

@@ -7,6 +7,8 @@ nothing of it is. Every function takes a scope; nothing crosses tenants or users
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from typing import Self
 
 from sqlalchemy import Connection, insert
 
-from persona_agent.errors import PersonaConflict, UnknownInteraction
+from persona_agent.errors import IdempotencyConflict, PersonaConflict, UnknownInteraction
 from persona_agent.memory.database import Database
 from persona_agent.memory.rows import (
     EPOCH,
@@ -32,10 +34,11 @@ from persona_agent.memory.rows import (
     to_interaction,
     to_row,
 )
-from persona_agent.memory.schema import personas
+from persona_agent.memory.schema import personas, receipts
+from persona_agent.memory.screen import Screen, Screened, Trust, is_small_talk, screened
 from persona_agent.memory.snapshot import Snapshot, key
-from persona_agent.memory.writing import Batch, Statements, blobs_of
-from persona_agent.types import FloatArray, Interaction, Json, Scope
+from persona_agent.memory.writing import Batch, Statements, blobs_of, waiting_job
+from persona_agent.types import FloatArray, Interaction, Json, Scope, check_id
 
 __all__ = [
     "Added",
@@ -55,23 +58,40 @@ class Store:
     Safe to use from many threads, and from many processes on one file or server.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._sql = Statements(database.dialect)
+    def __init__(
+        self, database: Database, *, screen: Screen = Screen(), outbox: Sequence[str] = ()
+    ) -> None:
+        """Use an open database; `screen` says what is stored, see Screen.
+
+        `outbox` names the kinds of job that every change of a user's own words asks for, in the
+        transaction that makes it; see `jobs`.
+        """
+        self.database = database
+        self.sql = Statements(database.dialect)
+        self._screen = screen
+        self._outbox = tuple(outbox)
 
     @classmethod
-    def open(cls, where: str | PathLike[str], *, busy_timeout: float = BUSY_TIMEOUT) -> Store:
+    def open(
+        cls,
+        where: str | PathLike[str],
+        *,
+        busy_timeout: float = BUSY_TIMEOUT,
+        screen: Screen = Screen(),
+        outbox: Sequence[str] = (),
+    ) -> Store:
         """Return the store at a path, a SQLAlchemy URL, or ":memory:"; created if absent.
 
         A writer waits `busy_timeout` seconds for another process to end its write.
         Raises StoreError, with the way out, for a database that is not ours, newer than this
         package, damaged, locked or read-only, and for a folder that is not there.
         """
-        return cls(Database.open(where, busy_timeout=busy_timeout))
+        database = Database.open(where, busy_timeout=busy_timeout)
+        return cls(database, screen=screen, outbox=outbox)
 
     def close(self) -> None:
         """Close the database. A store in memory is gone then."""
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +110,7 @@ class Store:
 
         Write nothing while it is open: a store in memory has only one connection.
         """
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             yield Snapshot(connection)
 
     # interactions
@@ -102,38 +122,74 @@ class Store:
         embedder: str | None = None,
         *,
         now: datetime,
+        idempotency_key: str | None = None,
+        trust: Trust | None = None,
     ) -> list[Added]:
         """Store interactions of any users in one transaction; return what became of each, in order.
 
         `vectors`, of shape (n, dim), are `embedder`'s vectors of their texts. An id that is
         stored already is a SKIP, or an UPDATE if it brings an outcome or a response that was
-        missing; see `decide`. Ids may repeat. Raises StoreError, ValueError or TypeError, and has
-        stored nothing then.
+        missing; see `decide`. Ids may repeat. What the screen refuses is a SKIP, what it redacts
+        is stored without the vector that was made of the whole text.
+
+        `idempotency_key`, for interactions of one user: the same write again returns what the
+        first returned, and another write under the same key raises IdempotencyConflict. `trust`
+        says who vouches for these interactions, by default their author.
+
+        Raises StoreError, ValueError or TypeError, and has stored nothing then.
         """
         if not interactions:
             return []
-        rows = [to_row(one) for one in interactions]
-        blobs = blobs_of(vectors, embedder, len(rows))
+        gated = [screened(one, self._screen) for one in interactions]
+        rows = [to_row(one.interaction) for one in gated]
+        blobs: Sequence[bytes | None] = blobs_of(vectors, embedder, len(rows)) or (
+            [None] * len(rows)
+        )
         by_owner: dict[Owner, list[int]] = {}
         for place, one in enumerate(interactions):
             by_owner.setdefault(owner_of(one.scope), []).append(place)
-        batch = Batch(microseconds(now), embedder)
+        if idempotency_key is not None:
+            check_id(idempotency_key, "idempotency key")
+            if len(by_owner) > 1:
+                raise ValueError(
+                    f"the interactions are of {len(by_owner)} users; with an idempotency key, "
+                    "add those of one user at a time"
+                )
+        batch = Batch(microseconds(now), embedder, trust)
         results: dict[int, Added] = {}
-        with self._database.write() as connection:
-            for owner in sorted(by_owner):  # one order for all, so that writers cannot deadlock
-                places = by_owner[owner]
-                seq = self._take(connection, owner, now, len(places), len(places))
-                ids = [str(rows[place]["id"]) for place in places]
-                stored = Snapshot(connection).rows(owner, ids)
-                for place in places:
-                    blob = blobs[place] if blobs else None
-                    results[place] = batch.add(stored, rows[place], blob, seq)
-                    seq += 1
-                old = sum(results[place].event != "ADD" for place in places)
-                if old:
-                    connection.execute(self._sql.count, {**key(owner), "by": -old})
-            batch.write(connection, self._sql)
-        return [results[place] for place in range(len(rows))]
+        try:
+            with self.database.write() as connection:
+                for owner in sorted(by_owner):  # one order for all, so that writers cannot deadlock
+                    places = by_owner[owner]
+                    if idempotency_key is None and all(gated[i].refusal for i in places):
+                        for i in places:  # nobody becomes known by junk
+                            why, codes = gated[i].refusal or "", gated[i].codes
+                            results[i] = Added(str(rows[i]["id"]), "SKIP", why, codes)
+                        continue
+                    seq = first = self._take(connection, owner, now, len(places), len(places))
+                    if idempotency_key is not None:
+                        self._check_key(connection, owner, idempotency_key, rows)
+                    ids = [str(rows[place]["id"]) for place in places]
+                    stored = Snapshot(connection).rows(owner, ids)
+                    for place in places:
+                        results[place] = self._add_one(
+                            connection, batch, stored, gated[place], rows[place], blobs[place], seq
+                        )
+                        seq += 1
+                    old = sum(results[place].event != "ADD" for place in places)
+                    if old:
+                        connection.execute(self.sql.count, {**key(owner), "by": -old})
+                    if trust in (None, "user") and any(
+                        results[i].event != "SKIP" and rows[i]["role"] == "user" for i in places
+                    ):
+                        self._enqueue(connection, owner, first, seq - 1, now)
+                batch.write(connection, self.sql)
+                done = [results[place] for place in range(len(rows))]
+                if idempotency_key is not None:
+                    self._keep_answer(connection, idempotency_key, rows, done, now)
+        except _AnsweredBefore as before:
+            return before.answer
+        return done
 
     def update(
         self,
@@ -173,16 +229,22 @@ class Store:
             raise TypeError(f"options is the text {options!r}; give a list of texts")
         blobs = blobs_of(None if vector is None else vector.reshape(1, -1), embedder, 1)
         owner = owner_of(scope)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._lock(connection, owner)
             stored = Snapshot(connection).row(scope, event_id)
             changed = replace(to_interaction(stored), **given)  # type: ignore[arg-type]  # named above
+            gated = screened(changed, self._screen)
+            if gated.refusal is not None:
+                raise ValueError(f"{gated.refusal}; nothing was changed")
+            if gated.interaction is not changed:
+                changed, blobs = gated.interaction, None
             row = {**stored, **to_row(changed)}
             if row["hash"] != stored["hash"] or blobs:
                 seq = self._take(connection, owner, now, 1, 0)
+                self._enqueue(connection, owner, seq, seq, now)
                 batch = Batch(microseconds(now), embedder)
                 batch.change(stored, row, blobs[0] if blobs else None, seq)
-                batch.write(connection, self._sql)
+                batch.write(connection, self.sql)
         return changed
 
     def put_vectors(
@@ -203,7 +265,7 @@ class Store:
         blobs = blobs_of(vectors, embedder, len(rows)) or []
         owner = owner_of(scope)
         batch = Batch(0, embedder)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._lock(connection, owner)
             stored = Snapshot(connection).rows(owner, [one.id for one in interactions])
             fitting = [
@@ -216,7 +278,7 @@ class Store:
                 for number, (row, blob) in enumerate(fitting, start=seq):
                     batch.embed(row, blob)
                     batch.log(row, "EMBED", number, None)
-                batch.write(connection, self._sql)
+                batch.write(connection, self.sql)
         return len(fitting)
 
     def delete(self, scope: Scope, event_id: str, now: datetime) -> None:
@@ -224,7 +286,7 @@ class Store:
 
         That something was deleted, and when, stays in its history. Raises UnknownInteraction.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._lock(connection, owner_of(scope))
             row = Snapshot(connection).row(scope, event_id)
             self._delete(connection, [row], now)
@@ -236,7 +298,7 @@ class Store:
         A user of whom nothing is stored is no error: 0 is returned.
         """
         owner = owner_of(scope)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._lock(connection, owner)
             snapshot = Snapshot(connection)
             gone = snapshot.count(scope)
@@ -244,9 +306,9 @@ class Store:
                 ids = [one.id for one in snapshot.find(scope)]
                 self._delete(connection, list(snapshot.rows(owner, ids).values()), now)
             else:
-                for statement in self._sql.forget:
+                for statement in self.sql.forget:
                     connection.execute(statement, key(owner))
-        self._database.flush_log()
+        self.database.flush_log()
         return gone
 
     def get(self, scope: Scope, event_id: str) -> Interaction:
@@ -336,7 +398,7 @@ class Store:
             "document": document,
             "scores": scores,
         }
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._take(connection, owner_of(scope), now, 0, 0)
             head = Snapshot(connection).persona(scope)
             latest = head.version if head else 0
@@ -368,9 +430,9 @@ class Store:
             "state": state,
             "updated": microseconds(now),
         }
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._take(connection, owner_of(scope), now, 0, 0)
-            connection.execute(self._sql.alignment, row)
+            connection.execute(self.sql.alignment, row)
 
     def load_alignment(self, scope: Scope, name: str) -> str | None:
         """Return the saved state of an alignment; None if there is none."""
@@ -384,17 +446,86 @@ class Store:
 
     def delete_alignment(self, scope: Scope, name: str) -> bool:
         """Delete a saved alignment; return whether there was one."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             keys = {**key(owner_of(scope)), "name_": name}
-            return bool(connection.execute(self._sql.drop_alignment, keys).rowcount)
+            return bool(connection.execute(self.sql.drop_alignment, keys).rowcount)
+
+    def _add_one(
+        self,
+        connection: Connection,
+        batch: Batch,
+        stored: dict[str, Row],
+        gated: Screened,
+        row: Row,
+        blob: bytes | None,
+        seq: int,
+    ) -> Added:
+        """Take one interaction that came through the gate into the batch, if it did."""
+        if gated.refusal is not None:
+            return Added(str(row["id"]), "SKIP", gated.refusal, gated.codes)
+        if self._screen.duplicates and is_small_talk(gated.interaction):
+            owner = str(row["tenant"]), str(row["user"])
+            keys = {"query_": row["query"], "role_": row["role"], "id_": row["id"]}
+            same = connection.execute(self.sql.repeated, {**key(owner), **keys}).scalar()
+            if same is not None:
+                why = f"{row['id']} says the same as {same}"
+                return Added(str(row["id"]), "SKIP", why, ("repeated",))
+        added = batch.add(stored, row, None if gated.codes else blob, seq)
+        if not gated.codes:
+            return added
+        kinds = ", ".join(code.removeprefix("secret:") for code in gated.codes)
+        reason = "; ".join(part for part in (added.reason, f"{kinds} removed") if part)
+        return replace(added, reason=reason, codes=added.codes + gated.codes)
+
+    def _enqueue(
+        self, connection: Connection, owner: Owner, first: int, last: int, now: datetime
+    ) -> None:
+        """Ask for the outbox's jobs about these numbers; one that waits already is widened."""
+        rows = [waiting_job(owner, kind, first, last, microseconds(now)) for kind in self._outbox]
+        if rows:
+            connection.execute(self.sql.enqueue, rows)
+
+    def _check_key(
+        self, connection: Connection, owner: Owner, name: str, rows: Sequence[Row]
+    ) -> None:
+        """Raise if this key was used: _AnsweredBefore by this write, else IdempotencyConflict."""
+        found = connection.execute(self.sql.receipt, {**key(owner), "key_": name}).first()
+        if found is None:
+            return
+        if found.hash != _hash_of(rows):
+            raise IdempotencyConflict(
+                f"idempotency key {name!r} of user {owner[1]!r} was used for another write; use "
+                "a new key for new content"
+            )
+        raise _AnsweredBefore(
+            [Added(**{**one, "codes": tuple(one["codes"])}) for one in json.loads(found.answer)]
+        )
+
+    def _keep_answer(
+        self,
+        connection: Connection,
+        name: str,
+        rows: Sequence[Row],
+        done: Sequence[Added],
+        now: datetime,
+    ) -> None:
+        row = {
+            "tenant": rows[0]["tenant"],
+            "user": rows[0]["user"],
+            "key": name,
+            "hash": _hash_of(rows),
+            "answer": json.dumps([one.to_json() for one in done]),
+            "created": microseconds(now),
+        }
+        connection.execute(insert(receipts), row)
 
     def _lock(self, connection: Connection, owner: Owner) -> None:
         """Make other writers of this user wait, before anything is read to be changed.
 
         On SQLite a write transaction has the whole database to itself already.
         """
-        if self._sql.lock is not None:
-            connection.execute(self._sql.lock, key(owner))
+        if self.sql.lock is not None:
+            connection.execute(self.sql.lock, key(owner))
 
     def _take(
         self, connection: Connection, owner: Owner, now: datetime, numbers: int, more: int
@@ -411,7 +542,7 @@ class Store:
             "epoch": secrets.randbits(62),
             "created": microseconds(now),
         }
-        last: int = connection.execute(self._sql.take, row).scalar_one()
+        last: int = connection.execute(self.sql.take, row).scalar_one()
         return last - numbers
 
     def _delete(self, connection: Connection, rows: Sequence[Row], now: datetime) -> None:
@@ -421,12 +552,23 @@ class Store:
         owner = (str(rows[0]["tenant"]), str(rows[0]["user"]))
         seq = self._take(connection, owner, now, len(rows), -len(rows))
         keys = [{**key(owner), "id_": row["id"]} for row in rows]
-        connection.execute(self._sql.delete, keys)
-        connection.execute(self._sql.scrub, keys)
+        connection.execute(self.sql.delete, keys)
+        connection.execute(self.sql.scrub, keys)
         batch = Batch(microseconds(now), None)
         for number, row in enumerate(rows, start=seq):
             batch.log(row, "DELETE", number, None)
-        batch.write(connection, self._sql)
+        batch.write(connection, self.sql)
+
+
+class _AnsweredBefore(Exception):
+    def __init__(self, answer: list[Added]) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def _hash_of(rows: Sequence[Row]) -> str:
+    text = json.dumps([(row["id"], row["hash"]) for row in rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _check_count(value: int | None, what: str) -> None:

@@ -9,7 +9,8 @@ PersonaAgentError
 ├── StoreError              the database could not be opened, read or written
 │   ├── UnknownUser         nothing is stored about this user
 │   ├── UnknownInteraction  this user has no interaction of this id
-│   └── PersonaConflict     somebody else stored a persona version first
+│   ├── PersonaConflict     somebody else stored a persona version first
+│   └── IdempotencyConflict this idempotency key was used for another write
 ├── InputError              a line, file or record that cannot be read as data
 ├── NotEnoughData           too few interactions for what was asked
 └── BudgetExceeded          the work would cost more than it may
@@ -54,6 +55,10 @@ class UnknownInteraction(StoreError):
 
 class PersonaConflict(StoreError):
     """Somebody else stored a persona version first."""
+
+
+class IdempotencyConflict(StoreError):
+    """This idempotency key was used for another write."""
 
 
 class InputError(PersonaAgentError):
