@@ -196,6 +196,8 @@ def _is_search(request: RecallRequest) -> bool:
 def _reply(request: RecallRequest, found: Sequence[tuple[Interaction, Hit]]) -> RecallReply:
     """Return what fits into the request's budget, the latest or best first to be kept."""
     latest_first = request.mode == "recent"
+    if sum(_most_tokens(interaction) for interaction, _ in found) <= request.max_tokens:
+        return RecallReply(tuple(Recalled(one, hit.score, request.mode) for one, hit in found))
     left = request.max_tokens
     kept: list[Recalled] = []
     for interaction, hit in reversed(found) if latest_first else found:
@@ -204,3 +206,9 @@ def _reply(request: RecallRequest, found: Sequence[tuple[Interaction, Hit]]) -> 
             left -= tokens
             kept.append(Recalled(interaction, hit.score, request.mode))
     return RecallReply(tuple(kept[::-1] if latest_first else kept))
+
+
+def _most_tokens(one: Interaction) -> int:
+    """Return a number that `estimate_tokens` of its text cannot exceed, quickly."""
+    length = len(one.query) + len(one.response or "") + len(one.outcome or "") + 2
+    return 3 * length
