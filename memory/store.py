@@ -22,6 +22,7 @@ from sqlalchemy import Connection, insert
 
 from persona_agent.errors import IdempotencyConflict, PersonaConflict, UnknownInteraction
 from persona_agent.memory.database import Database
+from persona_agent.memory.failpoint import failpoint
 from persona_agent.memory.rows import (
     EPOCH,
     Added,
@@ -187,8 +188,10 @@ class Store:
                 done = [results[place] for place in range(len(rows))]
                 if idempotency_key is not None:
                     self._keep_answer(connection, idempotency_key, rows, done, now)
+                failpoint("add-before-commit")
         except _AnsweredBefore as before:
             return before.answer
+        failpoint("add-after-commit")
         return done
 
     def update(
@@ -230,7 +233,7 @@ class Store:
         blobs = blobs_of(None if vector is None else vector.reshape(1, -1), embedder, 1)
         owner = owner_of(scope)
         with self.database.write() as connection:
-            self._lock(connection, owner)
+            self.lock(connection, owner)
             stored = Snapshot(connection).row(scope, event_id)
             changed = replace(to_interaction(stored), **given)  # type: ignore[arg-type]  # named above
             gated = screened(changed, self._screen)
@@ -266,7 +269,7 @@ class Store:
         owner = owner_of(scope)
         batch = Batch(0, embedder)
         with self.database.write() as connection:
-            self._lock(connection, owner)
+            self.lock(connection, owner)
             stored = Snapshot(connection).rows(owner, [one.id for one in interactions])
             fitting = [
                 (row, blob)
@@ -287,7 +290,7 @@ class Store:
         That something was deleted, and when, stays in its history. Raises UnknownInteraction.
         """
         with self.database.write() as connection:
-            self._lock(connection, owner_of(scope))
+            self.lock(connection, owner_of(scope))
             row = Snapshot(connection).row(scope, event_id)
             self._delete(connection, [row], now)
 
@@ -299,7 +302,7 @@ class Store:
         """
         owner = owner_of(scope)
         with self.database.write() as connection:
-            self._lock(connection, owner)
+            self.lock(connection, owner)
             snapshot = Snapshot(connection)
             gone = snapshot.count(scope)
             if scope.agent is not None or scope.run is not None:
@@ -519,7 +522,7 @@ class Store:
         }
         connection.execute(insert(receipts), row)
 
-    def _lock(self, connection: Connection, owner: Owner) -> None:
+    def lock(self, connection: Connection, owner: Owner) -> None:
         """Make other writers of this user wait, before anything is read to be changed.
 
         On SQLite a write transaction has the whole database to itself already.

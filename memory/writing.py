@@ -6,7 +6,7 @@ import secrets
 from typing import TypeAlias, cast
 
 import numpy as np
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from persona_agent.memory.rows import Added, Owner, Row, decide, pack_content, to_interaction
@@ -62,7 +62,7 @@ class Statements:
         last = (jobs.c.last_seq, enqueue.excluded.last_seq)
         self.enqueue = enqueue.on_conflict_do_update(
             index_elements=[jobs.c.tenant, jobs.c.user, jobs.c.kind],
-            index_where=jobs.c.state == "waiting",
+            index_where=text("state = 'waiting'"),  # a bound value would match no index
             set_={
                 "first_seq": func.least(*first) if is_server else func.min(*first),
                 "last_seq": func.greatest(*last) if is_server else func.max(*last),
