@@ -8,11 +8,12 @@ from typing import Any
 
 from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.index import Index
-from persona_agent.memory.rows import Added, Owner, owner_of
+from persona_agent.memory.rerank import pool_of, rerank
+from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
 from persona_agent.memory.tokens import estimate_tokens
 from persona_agent.memory.user_index import Hit, Lookup
-from persona_agent.ports import Embedder
+from persona_agent.ports import Embedder, Reranker
 from persona_agent.types import (
     FloatArray,
     Interaction,
@@ -36,11 +37,22 @@ class EpisodicMemory:
     left out of a search.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, index: Index | None = None) -> None:
-        """Use `index`, which must be for this embedder's name; by default a new one."""
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        index: Index | None = None,
+        *,
+        reranker: Reranker | None = None,
+    ) -> None:
+        """Use `index`, which must be for this embedder's name; by default a new one.
+
+        A `reranker` scores what searches find, by query and text, and has the last word.
+        """
         self.store = store
         self.embedder = embedder
         self.index = Index(embedder.name) if index is None else index
+        self.reranker = reranker
 
     def add(
         self,
@@ -99,8 +111,9 @@ class EpisodicMemory:
 
         `recent` gives the latest, oldest first, scored 1 for the latest, 1/2, 1/3 before it.
         `similar` gives the nearest, best first, scored by cosine; of equals, the earlier first;
-        an empty query is similar to nothing. Both take `k`, then leave out what does not fit into
-        `max_tokens`, the latest or best being kept.
+        an empty query is similar to nothing. `hybrid` fuses the order by cosine with the order by
+        BM25, and is scored by reciprocal ranks. All take `k`, then leave out what does not fit
+        into `max_tokens`, the latest or best being kept.
 
         All queries are embedded in one call; `vectors` has one a request, or None, that this
         embedder has made already. A `before` that is not an interaction of the user
@@ -153,10 +166,10 @@ class EpisodicMemory:
             raise StoreError(
                 "interactions are written faster than they can be embedded; add them with vectors"
             )
-        return [
-            _reply(request, [(next(interactions), hit) for hit in hits])
-            for request, hits in zip(requests, found.hits, strict=True)
-        ]
+        pairs = [[(next(interactions), hit) for hit in hits] for hits in found.hits]
+        if self.reranker is not None:
+            pairs = rerank(self.reranker, requests, pairs)
+        return [_reply(request, one) for request, one in zip(requests, pairs, strict=True)]
 
     def _lookups(
         self, requests: Sequence[RecallRequest], given: Sequence[FloatArray | None]
@@ -169,11 +182,22 @@ class EpisodicMemory:
             for request, vector in zip(requests, given, strict=True)
         ]
 
-    @staticmethod
-    def _lookup(request: RecallRequest, vector: FloatArray | None) -> Lookup:
+    def _lookup(self, request: RecallRequest, vector: FloatArray | None) -> Lookup:
         searched = request.mode != "recent" and vector is not None
         k = request.k if request.mode == "recent" or searched else 0
-        return Lookup(request.scope, k, vector if searched and k else None, request.before)
+        if searched and self.reranker is not None:
+            k = pool_of(request)
+        return Lookup(
+            request.scope,
+            k,
+            vector if searched and k else None,
+            request.before,
+            request.query if searched and k and request.mode == "hybrid" else None,
+            None if request.as_of is None else microseconds(request.as_of),
+            None if request.half_life is None else request.half_life.total_seconds(),
+            request.salience,
+            request.explain,
+        )
 
     def _embed_missing(self, missing: Mapping[Owner, Sequence[str]]) -> None:
         refs = [(owner, event_id) for owner, ids in missing.items() for event_id in ids]
@@ -190,22 +214,26 @@ class EpisodicMemory:
 
 
 def _is_search(request: RecallRequest) -> bool:
-    return request.mode == "similar" and bool(request.query) and request.k > 0
+    return request.mode != "recent" and bool(request.query) and request.k > 0
 
 
 def _reply(request: RecallRequest, found: Sequence[tuple[Interaction, Hit]]) -> RecallReply:
     """Return what fits into the request's budget, the latest or best first to be kept."""
     latest_first = request.mode == "recent"
     if sum(_most_tokens(interaction) for interaction, _ in found) <= request.max_tokens:
-        return RecallReply(tuple(Recalled(one, hit.score, request.mode) for one, hit in found))
+        return RecallReply(tuple(_recalled(request, one, hit) for one, hit in found))
     left = request.max_tokens
     kept: list[Recalled] = []
     for interaction, hit in reversed(found) if latest_first else found:
         tokens = estimate_tokens(interaction.text)
         if tokens <= left:
             left -= tokens
-            kept.append(Recalled(interaction, hit.score, request.mode))
+            kept.append(_recalled(request, interaction, hit))
     return RecallReply(tuple(kept[::-1] if latest_first else kept))
+
+
+def _recalled(request: RecallRequest, one: Interaction, hit: Hit) -> Recalled:
+    return Recalled(one, hit.score, request.mode, hit.explanation)
 
 
 def _most_tokens(one: Interaction) -> int:

@@ -81,12 +81,18 @@ class FlatSearch:
         self.present[ranks if isinstance(ranks, np.ndarray) else list(ranks)] = True
 
     def search(
-        self, vector: FloatArray, k: int, end: int, allowed: npt.NDArray[np.bool_] | None
+        self,
+        vector: FloatArray,
+        k: int,
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> list[tuple[int, float]]:
-        """Return ranks and inner products of the `k` nearest among the first `end` ranks.
+        """Return ranks and scores of the `k` best among the first `end` ranks.
 
-        `allowed`, of length `end`, says which of them may be found; None is all of them. Best
-        first; of equal scores, to six decimals, the earlier first.
+        A score is the inner product; with `weights` from 0 to 1, of length `end`, it is half of
+        one more than that, times the weight. `allowed`, of length `end`, says which ranks may be
+        found; None is all of them. Best first; of equal scores, to six decimals, the earlier first.
         """
         present = self.present[:end]
         if allowed is not None or not present.all():
@@ -97,17 +103,40 @@ class FlatSearch:
             return []
         self._check(len(vector), "the query's vector")
         wanted = min(k + SPARE, total)
-        rough, ranks = self._candidates(vector, wanted, end, allowed)
+        if weights is None:
+            rough, ranks = self._candidates(vector, wanted, end, allowed)
+        else:
+            rough, ranks = self._weighted(vector, wanted, allowed, weights)
         if wanted < total and rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
             ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
         scores = self._matrix()[ranks].astype(np.float64) @ vector.astype(np.float64)
+        if weights is not None:
+            scores = (1 + scores) / 2 * weights[ranks]
         scores = scores.round(DECIMALS) + 0.0  # no negative zero
         best = np.lexsort((ranks, -scores))[:k]
         return [(int(ranks[i]), float(scores[i])) for i in best]
 
+    def cosine(self, vector: FloatArray, rank: int) -> float:
+        """Return the inner product with the vector at a rank, to six decimals."""
+        row = self._matrix()[rank].astype(np.float64)
+        return float((row @ vector.astype(np.float64)).round(DECIMALS)) + 0.0
+
+    def _weighted(
+        self,
+        vector: FloatArray,
+        count: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        weights: npt.NDArray[np.float64],
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return the best candidates under weights: all are looked at, FAISS knows no weights."""
+        scores = (1 + self._matrix()[: len(weights)] @ vector) / 2 * weights
+        ranks = np.arange(len(weights)) if allowed is None else np.flatnonzero(allowed)
+        best = ranks[np.argsort(-scores[ranks], kind="stable")[:count]]
+        return scores[best], best
+
     def _candidates(
         self, vector: FloatArray, count: int, end: int, allowed: npt.NDArray[np.bool_] | None
-    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             selector = self._faiss.IDSelectorBitmap(bits)

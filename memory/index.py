@@ -101,7 +101,8 @@ class Index:
                 continue
             searched = any(lookup.vector is not None for lookup in own)
             with self._using(owner, head) as user:
-                user.follow(snapshot, head, with_vectors=searched)
+                texts = any(lookup.needs_texts for lookup in own)
+                user.follow(snapshot, head, with_vectors=searched, with_texts=texts)
                 for place, found in zip(places, user.find(own), strict=True):
                     hits[place] = found
                 if searched and (lacking := user.missing()):

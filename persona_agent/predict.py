@@ -34,11 +34,15 @@ MAX_QUERY_CHARS = 600
 
 @dataclass(frozen=True, slots=True)
 class RecallPlan(Record):
-    """How many memories a prompt gets: the latest, the most similar, and their length in tokens."""
+    """How many memories a prompt gets: the latest, the most similar, and their length in tokens.
+
+    `hybrid` are those most like the query by meaning and by words.
+    """
 
     recent: int = 8
     similar: int = 0
     max_tokens: int = 1024
+    hybrid: int = 0
 
     def requests(self, scope: Scope, query: str, before: str | None) -> list[RecallRequest]:
         """Return the recalls this plan makes; none for a plan of nothing."""
@@ -52,6 +56,10 @@ class RecallPlan(Record):
         if self.similar:
             requests.append(
                 RecallRequest(scope, "similar", query, self.similar, self.max_tokens, before)
+            )
+        if self.hybrid:
+            requests.append(
+                RecallRequest(scope, "hybrid", query, self.hybrid, self.max_tokens, before)
             )
         return requests
 

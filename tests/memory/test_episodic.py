@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real("faiss")
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ANN = Scope("ann")
-MODES: tuple[RecallMode, ...] = ("recent", "similar")
+MODES: tuple[RecallMode, ...] = ("recent", "similar", "hybrid")
 
 
 class CountingEmbedder(HashEmbedder):
@@ -83,13 +83,13 @@ def test_similar_gives_the_best_first(memory: EpisodicMemory) -> None:
 
 def test_an_unknown_user_has_no_memories(memory: EpisodicMemory) -> None:
     asked = [RecallRequest(Scope("nobody"), mode, "x") for mode in MODES]
-    assert memory.recall(asked) == [RecallReply(), RecallReply()]
+    assert memory.recall(asked) == [RecallReply()] * len(MODES)
 
 
 def test_an_empty_query_is_similar_to_nothing_and_k_zero_is_nothing(memory: EpisodicMemory) -> None:
     memory.add([event(0, "q")], NOW)
     asked = [RecallRequest(ANN, "similar", ""), *(RecallRequest(ANN, m, "q", k=0) for m in MODES)]
-    assert memory.recall(asked) == [RecallReply()] * 3
+    assert memory.recall(asked) == [RecallReply()] * (1 + len(MODES))
 
 
 def test_an_unknown_before_fails_its_own_request_only(memory: EpisodicMemory) -> None:
@@ -142,16 +142,17 @@ def test_another_embedder_on_the_same_store_finds_everything(memory: EpisodicMem
 def test_update_delete_and_delete_all_show_at_once(memory: EpisodicMemory) -> None:
     memory.add([event(i, f"q{i}") for i in range(3)], NOW)
     asked = [RecallRequest(ANN, mode, "q1") for mode in MODES]
-    assert [len(reply.memories) for reply in memory.recall(asked)] == [3, 3]
+    assert [len(reply.memories) for reply in memory.recall(asked)] == [3, 3, 3]
     memory.update(ANN, "e1", {"outcome": "5"}, NOW)
     memory.delete(ANN, "e0", NOW)
-    recent, similar = memory.recall(asked)
+    recent, similar, hybrid = memory.recall(asked)
     assert texts(recent) == ["q1", "q2"]
     assert similar.memories[0].interaction.outcome == "5"
+    assert hybrid.memories[0].interaction.outcome == "5"
     with pytest.raises(ValueError, match="cannot change when"):
         memory.update(ANN, "e1", {"when": NOW}, NOW)
     memory.delete_all(ANN, NOW)
-    assert memory.recall(asked) == [RecallReply(), RecallReply()]
+    assert memory.recall(asked) == [RecallReply()] * len(MODES)
 
 
 WORDS = st.lists(st.sampled_from("film comedy tax form the a loved hated".split()), max_size=5)
@@ -268,10 +269,9 @@ def test_threads_add_and_recall_together(tmp_path: Path) -> None:
                 for i in range(12):
                     one = event(100 * user + i, f"film {i}", scope)
                     memory.add([one], NOW)
-                    recent, similar = memory.recall(
+                    for reply in memory.recall(
                         [RecallRequest(scope, mode, one.query, k=99) for mode in MODES]
-                    )
-                    for reply in (recent, similar):
+                    ):
                         assert one.id in {hit.interaction.id for hit in reply.memories}
                         assert {hit.interaction.scope for hit in reply.memories} == {scope}
             except BaseException as error:  # noqa: BLE001 - told to the test's own thread
