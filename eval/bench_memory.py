@@ -301,7 +301,7 @@ class _NoEmbedder:
     dim = DIM
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        raise NotImplementedError("this benchmark gives its vectors")
+        return vectors_of(0, len(texts))  # only the probes of the fingerprint come here
 
 
 def _load(store: Store, floor: _Floor, counts: Sequence[int]) -> None:

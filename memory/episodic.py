@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from persona_agent.errors import StoreError, UnknownInteraction
+from persona_agent.memory.generations import label_of
 from persona_agent.memory.index import Index
 from persona_agent.memory.rerank import pool_of, rerank
 from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
@@ -32,9 +33,9 @@ CHANGEABLE = ("query", "response", "outcome", "item", "options", "metadata")
 class EpisodicMemory:
     """A store, an embedder and an index, as one memory. It is a `Memory` port.
 
-    Interactions that lack a vector of this embedder, because they were stored without one, by
-    another embedder, or changed since, get one before they are searched: nothing stored is ever
-    left out of a search.
+    Interactions that lack a vector, because they were stored without one or changed since, get one
+    before they are searched: nothing stored is ever left out of a search. An embedder other than
+    the one that made the database's vectors is refused with EmbedderChanged, see `generations`.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class EpisodicMemory:
         *,
         reranker: Reranker | None = None,
     ) -> None:
-        """Use `index`, which must be for this embedder's name; by default a new one.
+        """Use `index`, by default a new one; it takes over the label of the store's vectors.
 
         A `reranker` scores what searches find, by query and text, and has the last word.
         """
@@ -53,6 +54,7 @@ class EpisodicMemory:
         self.embedder = embedder
         self.index = Index(embedder.name) if index is None else index
         self.reranker = reranker
+        self._label: str | None = None
 
     def add(
         self,
@@ -68,9 +70,20 @@ class EpisodicMemory:
         """
         if not interactions:
             return []
+        label = self.label()
         if vectors is None:
             vectors = self.embedder.embed([one.text for one in interactions])
-        return self.store.add(interactions, vectors, self.embedder.name, now=now)
+        return self.store.add(interactions, vectors, label, now=now)
+
+    def label(self) -> str:
+        """Return the label of this embedder's vectors in the store.
+
+        Raises EmbedderChanged if the store's are of another embedder.
+        """
+        if self._label is None:
+            self._label = label_of(self.store, self.embedder)
+            self.index.use(self._label)
+        return self._label
 
     def update(
         self, scope: Scope, event_id: str, changes: Mapping[str, Any], now: datetime
@@ -150,6 +163,8 @@ class EpisodicMemory:
         self, requests: Sequence[RecallRequest], given: Sequence[FloatArray | None]
     ) -> list[RecallReply]:
         lookups = self._lookups(requests, given)
+        if any(lookup.vector is not None for lookup in lookups):
+            self.label()
         for _ in range(ATTEMPTS):
             with self.store.snapshot() as snapshot:
                 found = self.index.find(snapshot, lookups)
@@ -161,6 +176,7 @@ class EpisodicMemory:
                     ]
                     interactions = iter(snapshot.interactions(refs))
                     break
+            self._label = None  # another process may have switched embedders: look again
             self._embed_missing(found.missing)
         else:
             raise StoreError(
@@ -200,6 +216,7 @@ class EpisodicMemory:
         )
 
     def _embed_missing(self, missing: Mapping[Owner, Sequence[str]]) -> None:
+        self.label()
         refs = [(owner, event_id) for owner, ids in missing.items() for event_id in ids]
         with self.store.snapshot() as snapshot:
             there = {owner: snapshot.rows(owner, ids) for owner, ids in missing.items()}
@@ -209,7 +226,7 @@ class EpisodicMemory:
             own = [i for i, one in enumerate(interactions) if owner_of(one.scope) == owner]
             scope = Scope(owner[1], owner[0])
             self.store.put_vectors(
-                scope, [interactions[i] for i in own], vectors[own], self.embedder.name
+                scope, [interactions[i] for i in own], vectors[own], self.label()
             )
 
 

@@ -58,6 +58,7 @@ class Index:
             raise ValueError(f"max_bytes is {max_bytes}; it must be at least 1")
         self.max_bytes = max_bytes
         self._embedder = embedder
+        self._path = file
         self._file = None if file is None else IndexFile(file, embedder)
         self._bytes = 0
         self._dim = 0  # of the vectors seen so far, to make room before loading
@@ -108,6 +109,17 @@ class Index:
                 if searched and (lacking := user.missing()):
                     missing[owner] = lacking
         return Found(hits, missing)
+
+    def use(self, embedder: str) -> None:
+        """Hold the vectors that the store keeps under this label; those of another are dropped."""
+        with self._lock:
+            if embedder == self._embedder:
+                return
+            self._embedder = embedder
+            self._users.clear()
+            self._bytes = self._dim = 0
+            if self._path is not None:
+                self._file = IndexFile(self._path, embedder)
 
     def clear(self) -> None:
         """Forget everything; it is read again from the store when asked for."""

@@ -15,6 +15,7 @@ from persona_agent.cli.demo import demo
 from persona_agent.cli.doctor import doctor
 from persona_agent.cli.memory import add, search, users
 from persona_agent.cli.persona import persona
+from persona_agent.cli.reindex import reindex
 from persona_agent.cli.settings import Settings
 from persona_agent.errors import PersonaAgentError
 
@@ -47,7 +48,7 @@ def cli(context: click.Context, /, **given: object) -> None:
     context.obj = Settings.of(given)
 
 
-for command in (demo, add, search, users, ask, align, persona, doctor, bench):
+for command in (demo, add, search, users, ask, align, persona, doctor, bench, reindex):
     cli.add_command(command)
 
 
