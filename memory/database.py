@@ -108,14 +108,18 @@ class Database:
                 with self._writer.begin() as connection:
                     yield connection
 
-    def flush_log(self) -> None:
-        """Move SQLite's write-ahead log into the database and empty it, if nobody reads it now.
+    def flush_log(self) -> bool:
+        """Move SQLite's write-ahead log into the database and empty it; false if a reader is in it.
 
         What was deleted stays in the log until then.
         """
-        if self.dialect == "sqlite":
-            with self.translated(), self._writing, self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self.dialect != "sqlite":
+            return True
+        with self.translated(), self._writing, self._engine.connect() as connection:
+            connection.exec_driver_sql("ROLLBACK")  # a checkpoint is made outside transactions
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar()
+            connection.exec_driver_sql("BEGIN")
+        return not busy
 
     @contextmanager
     def translated(self) -> Iterator[None]:

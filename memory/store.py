@@ -20,9 +20,15 @@ from typing import Self
 
 from sqlalchemy import Connection, insert
 
-from persona_agent.errors import IdempotencyConflict, PersonaConflict, UnknownInteraction
+from persona_agent.errors import (
+    IdempotencyConflict,
+    PersonaConflict,
+    UnknownInteraction,
+    UnknownUser,
+)
 from persona_agent.memory.database import Database
 from persona_agent.memory.failpoint import failpoint
+from persona_agent.memory.lineage import erase, forgotten_at, release
 from persona_agent.memory.rows import (
     EPOCH,
     Added,
@@ -309,8 +315,7 @@ class Store:
                 ids = [one.id for one in snapshot.find(scope)]
                 self._delete(connection, list(snapshot.rows(owner, ids).values()), now)
             else:
-                for statement in self.sql.forget:
-                    connection.execute(statement, key(owner))
+                erase(connection, self.sql, owner, microseconds(now))
         self.database.flush_log()
         return gone
 
@@ -383,11 +388,13 @@ class Store:
         origin: str = "",
         note: str = "",
         scores: str = "{}",
+        epoch: int | None = None,
     ) -> StoredPersona:
         """Store persona `version` of a user, which must follow the latest; the first is 1.
 
         Raises PersonaConflict if the latest version is not `version` - 1: somebody else was
-        faster; read again, decide again.
+        faster; read again, decide again. Raises UnknownUser if the user was forgotten meanwhile:
+        since `epoch`, or with nothing stored since.
         """
         at = microseconds(now)
         row = {
@@ -402,7 +409,7 @@ class Store:
             "scores": scores,
         }
         with self.database.write() as connection:
-            self._take(connection, owner_of(scope), now, 0, 0)
+            self._take_known(connection, owner_of(scope), now, epoch)
             head = Snapshot(connection).persona(scope)
             latest = head.version if head else 0
             if latest != version - 1:
@@ -424,8 +431,22 @@ class Store:
         with self.snapshot() as snapshot:
             return snapshot.personas(scope)
 
-    def save_alignment(self, scope: Scope, name: str, state: str, now: datetime) -> None:
-        """Keep the state of an alignment under way, in place of an earlier one of this key."""
+    def epoch(self, scope: Scope) -> int | None:
+        """Return a number that changes when a user is forgotten; None if nothing is stored.
+
+        Slow work takes it before it reads, and gives it back with what it writes.
+        """
+        with self.snapshot() as snapshot:
+            head = snapshot.heads([owner_of(scope)]).get(owner_of(scope))
+        return head.epoch if head else None
+
+    def save_alignment(
+        self, scope: Scope, name: str, state: str, now: datetime, *, epoch: int | None = None
+    ) -> None:
+        """Keep the state of an alignment under way, in place of an earlier one of this key.
+
+        Raises UnknownUser if the user was forgotten meanwhile; see `add_persona`.
+        """
         row = {
             "tenant": scope.tenant,
             "user": scope.user,
@@ -434,7 +455,7 @@ class Store:
             "updated": microseconds(now),
         }
         with self.database.write() as connection:
-            self._take(connection, owner_of(scope), now, 0, 0)
+            self._take_known(connection, owner_of(scope), now, epoch)
             connection.execute(self.sql.alignment, row)
 
     def load_alignment(self, scope: Scope, name: str) -> str | None:
@@ -548,6 +569,20 @@ class Store:
         last: int = connection.execute(self.sql.take, row).scalar_one()
         return last - numbers
 
+    def _take_known(
+        self, connection: Connection, owner: Owner, now: datetime, epoch: int | None
+    ) -> None:
+        """Lock a user for this transaction, unless what is to be written is of a forgotten one."""
+        self.lock(connection, owner)
+        head = Snapshot(connection).heads([owner]).get(owner)
+        forgotten = head is None and forgotten_at(connection, owner) is not None
+        if forgotten or (epoch is not None and (head is None or head.epoch != epoch)):
+            raise UnknownUser(
+                f"user {owner[1]!r} was forgotten; what was made of the earlier memories is not "
+                "stored"
+            )
+        self._take(connection, owner, now, 0, 0)
+
     def _delete(self, connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         """Delete events of one user, with what the log knows of their contents."""
         if not rows:
@@ -555,6 +590,7 @@ class Store:
         owner = (str(rows[0]["tenant"]), str(rows[0]["user"]))
         seq = self._take(connection, owner, now, len(rows), -len(rows))
         keys = [{**key(owner), "id_": row["id"]} for row in rows]
+        release(connection, self.sql, owner, [str(row["id"]) for row in rows], microseconds(now))
         connection.execute(self.sql.delete, keys)
         connection.execute(self.sql.scrub, keys)
         batch = Batch(microseconds(now), None)
