@@ -26,7 +26,7 @@ class FlatSearch:
     """Vectors at ranks 0 to n - 1, some of which may be missing; a missing one is never found."""
 
     def __init__(self) -> None:
-        self._faiss = _faiss()
+        self._faiss = load_faiss()
         self._index: Any = None  # Any: FAISS has no types; None until there is a vector
         self._room = 0  # rows that FAISS has taken memory for
         self.present = np.zeros(0, np.bool_)
@@ -169,7 +169,7 @@ class FlatSearch:
             )
 
 
-def _faiss() -> ModuleType:
+def load_faiss() -> ModuleType:
     try:
         import faiss
     except ImportError as error:
