@@ -182,7 +182,8 @@ SQLITE = {
     "malformed": "is damaged; restore it from a backup",
     "unable to open": "cannot be opened; check that the path is right and may be written",
     "disk is full": "cannot grow: the disk is full; make room, nothing was stored",
-    "disk i/o": "cannot be read or written: the disk reports an error",
+    "disk i/o": "cannot be read or written: the disk reports an error; check that it has room and is "
+    "healthy, nothing was stored",
 }
 POSTGRESQL = {
     "password authentication failed": "refuses the password; check user and password in the URL",
