@@ -40,8 +40,11 @@ class Database:
         """Open or create the database; `place` is its name in messages."""
         self.place = place
         self.dialect = url.get_backend_name()
+        self.path: Path | None = None  # of SQLite on disk
         self._busy_timeout = busy_timeout
         in_memory = self.dialect == "sqlite" and url.database in (None, "", MEMORY)
+        if self.dialect == "sqlite" and not in_memory:
+            self.path = Path(str(url.database))
         # One connection is the whole of a database in memory, so readers too take turns there.
         self._writing = threading.RLock()
         self._reading = self._writing if in_memory else None
