@@ -84,7 +84,7 @@ def measure(size: Size) -> dict[str, float]:
                 **_adds(memory, floor, counts, size.repeats),
                 **_cold(memory, floor, counts, size.repeats),
                 **_searches(memory, floor, counts, size.repeats),
-                **_batches(memory, floor, counts, max(10, size.repeats // 20)),
+                **_batches(memory, floor, counts, bool(size.largest), max(10, size.repeats // 20)),
                 **_big_user(memory, counts, size.repeats),
                 **_found(memory, counts),
                 "index_mb": memory.index.nbytes / 2**20,
@@ -151,9 +151,14 @@ def _searches(
 
 
 def _batches(
-    memory: EpisodicMemory, floor: _Floor, counts: Sequence[int], repeats: int
+    memory: EpisodicMemory, floor: _Floor, counts: Sequence[int], tail: bool, repeats: int
 ) -> dict[str, float]:
-    users = _some(counts, BATCH_USERS)
+    """Return what a call for 64 users costs; one user far above the rest is measured alone."""
+    users = (
+        [user + 1 for user in _some(counts[1:], BATCH_USERS)]
+        if tail
+        else _some(counts, BATCH_USERS)
+    )
     ours, bare = [], []
     for number in range(-2, repeats):
         vectors = [_query(user, number) for user in users]
@@ -188,11 +193,19 @@ def _big_user(memory: EpisodicMemory, counts: Sequence[int], repeats: int) -> di
         memory.index.drop(("default", _name(0)))
         search(memory, 0, _query(0, 0))
 
+    vector = _query(0, 1)
+    search(memory, 0, vector)
+    large = [_timed(lambda: search(memory, 0, vector)) for _ in range(9)]
     median()
     alone = median()
     with _another(load_the_largest):
         beside = median()
-    return {"beside_large_user_ms": beside, "beside_large_user_ratio": beside / alone}
+    return {
+        "largest_user": counts[0],
+        "largest_user_search_ms": _ms(large),
+        "beside_large_user_ms": beside,
+        "beside_large_user_ratio": beside / alone,
+    }
 
 
 def _found(memory: EpisodicMemory, counts: Sequence[int]) -> dict[str, float]:

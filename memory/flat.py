@@ -19,6 +19,7 @@ from persona_agent.types import FloatArray
 INSTALL_CPU = 'pip install "persona-agent-framework[cpu]"'
 DECIMALS = 6  # of a score: vectors are float32, what follows is noise
 SPARE = 8  # candidates beyond k
+SMALL = 128  # up to so many vectors, finding candidates costs more than scoring all
 NOISE = 1e-4  # far above the rounding of FAISS's single precision for vectors of unit length
 
 
@@ -30,6 +31,7 @@ class FlatSearch:
         self._index: Any = None  # Any: FAISS has no types; None until there is a vector
         self._room = 0  # rows that FAISS has taken memory for
         self.present = np.zeros(0, np.bool_)
+        self.is_whole = True  # whether no vector is missing
 
     @property
     def dim(self) -> int:
@@ -62,12 +64,14 @@ class FlatSearch:
         """Make room for `count` ranks; the new ones have no vector."""
         more = count - len(self.present)
         self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
+        self.is_whole = self.is_whole and not more
         if self._index is not None:
             self._add(more)
 
     def clear(self, ranks: Sequence[int]) -> None:
         """Take the vectors at these ranks away."""
         self.present[list(ranks)] = False
+        self.is_whole = bool(self.present.all())
 
     def put(self, ranks: Sequence[int] | npt.NDArray[np.int64], vectors: FloatArray) -> None:
         """Set the vectors at these ranks. Raises StoreError for another dimension than before."""
@@ -79,6 +83,7 @@ class FlatSearch:
         self._check(vectors.shape[1], "stored vectors")
         self._matrix()[list(ranks)] = vectors
         self.present[ranks if isinstance(ranks, np.ndarray) else list(ranks)] = True
+        self.is_whole = bool(self.present.all())
 
     def search(
         self,
@@ -94,20 +99,21 @@ class FlatSearch:
         one more than that, times the weight. `allowed`, of length `end`, says which ranks may be
         found; None is all of them. Best first; of equal scores, to six decimals, the earlier first.
         """
-        present = self.present[:end]
-        if allowed is not None or not present.all():
+        if not self.is_whole:
+            present = self.present[:end]
             allowed = present if allowed is None else allowed & present
         total = end if allowed is None else int(allowed.sum())
         k = min(k, total)
         if k == 0:
             return []
         self._check(len(vector), "the query's vector")
-        wanted = min(k + SPARE, total)
-        if weights is None:
-            rough, ranks = self._candidates(vector, wanted, end, allowed)
-        else:
-            rough, ranks = self._weighted(vector, wanted, allowed, weights)
-        if wanted < total and rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
+        wanted = total if total <= SMALL else min(k + SPARE, total)
+        if wanted < total:
+            if weights is None:
+                rough, ranks = self._candidates(vector, wanted, end, allowed)
+            else:
+                rough, ranks = self._weighted(vector, wanted, allowed, weights)
+        if wanted == total or rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
             ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
         scores = self._matrix()[ranks].astype(np.float64) @ vector.astype(np.float64)
         if weights is not None:

@@ -159,7 +159,7 @@ class UserIndex:
 
     def missing(self) -> list[str]:
         """Return the ids of events that have no vector, though vectors are loaded."""
-        if self._flat is None:
+        if self._flat is None or self._flat.is_whole:
             return []
         return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present[: self._end])]
 
