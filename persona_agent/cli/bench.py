@@ -6,7 +6,7 @@ import json
 
 import click
 
-from persona_agent.eval import bench_act, bench_faults, bench_loop, bench_memory
+from persona_agent.eval import bench_act, bench_faults, bench_loop, bench_memory, bench_peers
 
 
 @click.group()
