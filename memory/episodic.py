@@ -12,6 +12,7 @@ from persona_agent.memory.index import Index
 from persona_agent.memory.rerank import pool_of, rerank
 from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
+from persona_agent.memory.telemetry import SILENT, Observer
 from persona_agent.memory.tokens import estimate_tokens
 from persona_agent.memory.user_index import Hit, Lookup
 from persona_agent.ports import Embedder, Reranker
@@ -45,15 +46,19 @@ class EpisodicMemory:
         index: Index | None = None,
         *,
         reranker: Reranker | None = None,
+        observer: Observer = SILENT,
     ) -> None:
         """Use `index`, by default a new one; it takes over the label of the store's vectors.
 
-        A `reranker` scores what searches find, by query and text, and has the last word.
+        A `reranker` scores what searches find, by query and text, and has the last word. An
+        `observer` is told what is done, see `telemetry`; by default nobody is.
         """
         self.store = store
         self.embedder = embedder
         self.index = Index(embedder.name) if index is None else index
+        self.index.observer = observer
         self.reranker = reranker
+        self._observer = observer
         self._label: str | None = None
 
     def add(
@@ -62,6 +67,7 @@ class EpisodicMemory:
         now: datetime,
         *,
         vectors: FloatArray | None = None,
+        idempotency_key: str | None = None,
     ) -> list[Added]:
         """Embed and store interactions in one transaction; return what became of each, in order.
 
@@ -73,7 +79,9 @@ class EpisodicMemory:
         label = self.label()
         if vectors is None:
             vectors = self.embedder.embed([one.text for one in interactions])
-        return self.store.add(interactions, vectors, label, now=now)
+        return self.store.add(
+            interactions, vectors, label, now=now, idempotency_key=idempotency_key
+        )
 
     def label(self) -> str:
         """Return the label of this embedder's vectors in the store.
@@ -135,10 +143,14 @@ class EpisodicMemory:
         given = [None] * len(requests) if vectors is None else vectors
         if len(given) != len(requests):
             raise ValueError(f"{len(given)} vectors are given for {len(requests)} requests")
-        try:
-            return self._recall(requests, given)
-        except UnknownInteraction:
-            return self._recall_known(requests, given)
+        with self._observer.span("recall", len(requests)):
+            try:
+                replies = self._recall(requests, given)
+            except UnknownInteraction:
+                return self._recall_known(requests, given)
+        self._observer.count("recalls", len(replies))
+        self._observer.count("recalled", sum(len(reply.memories) for reply in replies))
+        return replies
 
     def _recall_known(
         self, requests: Sequence[RecallRequest], vectors: Sequence[FloatArray | None]
@@ -192,7 +204,7 @@ class EpisodicMemory:
     ) -> list[Lookup]:
         asked = zip(requests, given, strict=True)
         queries = list(dict.fromkeys(r.query for r, v in asked if v is None and _is_search(r)))
-        made = dict(zip(queries, self.embedder.embed(queries), strict=True)) if queries else {}
+        made = dict(zip(queries, self._embed(queries), strict=True)) if queries else {}
         return [
             self._lookup(request, made.get(request.query) if vector is None else vector)
             for request, vector in zip(requests, given, strict=True)
@@ -215,13 +227,19 @@ class EpisodicMemory:
             request.explain,
         )
 
+    def _embed(self, texts: Sequence[str]) -> FloatArray:
+        with self._observer.span("embed", len(texts)):
+            vectors = self.embedder.embed(texts)
+        self._observer.count("embedded", len(texts))
+        return vectors
+
     def _embed_missing(self, missing: Mapping[Owner, Sequence[str]]) -> None:
         self.label()
         refs = [(owner, event_id) for owner, ids in missing.items() for event_id in ids]
         with self.store.snapshot() as snapshot:
             there = {owner: snapshot.rows(owner, ids) for owner, ids in missing.items()}
             interactions = snapshot.interactions([r for r in refs if r[1] in there[r[0]]])
-        vectors = self.embedder.embed([one.text for one in interactions])
+        vectors = self._embed([one.text for one in interactions])
         for owner in missing:
             own = [i for i, one in enumerate(interactions) if owner_of(one.scope) == owner]
             scope = Scope(owner[1], owner[0])

@@ -51,6 +51,7 @@ class _Case:
     history: History
     task: Task
     state: AlignState
+    epoch: int | None
 
 
 @cache
@@ -137,7 +138,11 @@ class Aligner:
                     del cases[scope]
                 else:
                     case.state = result.unwrap()
-                    self._save(case.state)
+                    try:
+                        self._save(case)
+                    except UnknownUser as error:  # forgotten meanwhile: the others go on
+                        failed[scope] = error
+                        del cases[scope]
         done = {scope: self._commit(case) for scope, case in cases.items()}
         return [done[s] if s in done else Result(error=failed[s]) for s in scopes]
 
@@ -148,16 +153,17 @@ class Aligner:
         failed: dict[Scope, Exception],
     ) -> dict[Scope, _Case]:
         labelled: dict[Scope, list[Interaction]] = {}
+        epochs = {scope: self._store.epoch(scope) for scope in scopes}  # before anything is read
         for scope in scopes:
             try:
                 labelled[scope] = self._enough(scope, options)
             except PersonaAgentError as error:
                 failed[scope] = error
-        heads = self._heads(labelled, options, failed)
+        heads = self._heads(labelled, epochs, options, failed)
         cases = {}
         for scope, persona in heads.items():
             try:
-                cases[scope] = self._case(persona, labelled[scope], options)
+                cases[scope] = self._case(persona, labelled[scope], epochs[scope], options)
             except PersonaAgentError as error:
                 failed[scope] = error
         return cases
@@ -174,6 +180,7 @@ class Aligner:
     def _heads(
         self,
         labelled: Mapping[Scope, list[Interaction]],
+        epochs: Mapping[Scope, int | None],
         options: AlignOptions,
         failed: dict[Scope, Exception],
     ) -> dict[Scope, Persona]:
@@ -186,7 +193,11 @@ class Aligner:
             if result.error is not None:
                 failed[scope] = result.error
             else:
-                heads[scope] = self._personas.save(first(result.unwrap()))
+                try:
+                    new_head = first(result.unwrap())
+                    heads[scope] = self._personas.save(new_head, epoch=epochs[scope])
+                except UnknownUser as error:
+                    failed[scope] = error
         return heads
 
     def _starting(self, scope: Scope, seen: Sequence[Interaction]) -> Program[Persona]:
@@ -198,7 +209,11 @@ class Aligner:
         return _start(scope, seen, lines)
 
     def _case(
-        self, persona: Persona, labelled: Sequence[Interaction], options: AlignOptions
+        self,
+        persona: Persona,
+        labelled: Sequence[Interaction],
+        epoch: int | None,
+        options: AlignOptions,
     ) -> _Case:
         history = split(labelled, options, repr(persona.scope.user))
         task = self.task((*history.earlier, *history.recent))
@@ -206,17 +221,17 @@ class Aligner:
         saved = self._load(persona.scope)
         if saved is not None:
             if _key(saved) == _key(state):
-                return _Case(persona, history, task, saved)
+                return _Case(persona, history, task, saved, epoch)
             if set(saved.held_out) & set(state.held_out):
                 state = replace(state, tried_before=saved.tried_before + len(saved.tried))
         _check_unseen(persona, history, labelled)
-        return _Case(persona, history, task, state)
+        return _Case(persona, history, task, state, epoch)
 
     def _commit(self, case: _Case) -> Result[Alignment]:
         alignment = finish(case.state, case.persona, case.history)
         if alignment.accepted:
             try:
-                after = self._personas.save(alignment.after)
+                after = self._personas.save(alignment.after, epoch=case.epoch)
             except PersonaAgentError as error:  # the persona changed meanwhile, or the disk did
                 return Result(error=error, usage=alignment.usage)
             alignment = replace(alignment, after=after)
@@ -226,9 +241,10 @@ class Aligner:
         document = self._store.load_alignment(scope, KEY)
         return None if document is None else _adapter().validate_json(document)
 
-    def _save(self, state: AlignState) -> None:
-        document = json.dumps(as_json(state), ensure_ascii=False)
-        self._store.save_alignment(state.scope, KEY, document, now=self._now())
+    def _save(self, case: _Case) -> None:
+        document = json.dumps(as_json(case.state), ensure_ascii=False)
+        scope = case.state.scope
+        self._store.save_alignment(scope, KEY, document, now=self._now(), epoch=case.epoch)
 
 
 def _seen(labelled: Sequence[Interaction], options: AlignOptions) -> Sequence[Interaction]:
