@@ -78,10 +78,14 @@ class EpisodicMemory:
             return []
         label = self.label()
         if vectors is None:
-            vectors = self.embedder.embed([one.text for one in interactions])
-        return self.store.add(
-            interactions, vectors, label, now=now, idempotency_key=idempotency_key
-        )
+            vectors = self._embed([one.text for one in interactions])
+        with self._observer.span("add", len(interactions)):
+            results = self.store.add(
+                interactions, vectors, label, now=now, idempotency_key=idempotency_key
+            )
+        self._observer.count("adds", len(results))
+        self._observer.count("added", sum(one.event == "ADD" for one in results))
+        return results
 
     def label(self) -> str:
         """Return the label of this embedder's vectors in the store.

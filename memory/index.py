@@ -21,6 +21,7 @@ from pathlib import Path
 from persona_agent.memory.index_file import IndexFile, Part
 from persona_agent.memory.rows import Owner, owner_of
 from persona_agent.memory.snapshot import Head, Snapshot, unknown
+from persona_agent.memory.telemetry import SILENT
 from persona_agent.memory.user_index import EVENT_BYTES, Hit, Lookup, UserIndex
 
 MAX_BYTES = 1 << 30
@@ -61,6 +62,7 @@ class Index:
         self._path = file
         self._file = None if file is None else IndexFile(file, embedder)
         self._bytes = 0
+        self.observer = SILENT
         self._dim = 0  # of the vectors seen so far, to make room before loading
         self._users: OrderedDict[Owner, _Slot] = OrderedDict()
         self._lock = threading.Lock()
@@ -103,6 +105,8 @@ class Index:
             searched = any(lookup.vector is not None for lookup in own)
             with self._using(owner, head) as user:
                 texts = any(lookup.needs_texts for lookup in own)
+                if not len(user):
+                    self.observer.count("index_loads")
                 user.follow(snapshot, head, with_vectors=searched, with_texts=texts)
                 for place, found in zip(places, user.find(own), strict=True):
                     hits[place] = found
@@ -176,6 +180,7 @@ class Index:
                     if slot.user.checksum() == slot.user.checksum_of(snapshot):
                         continue
                     differing.append(owner)
+                    self.observer.count("index_repairs")
                 slot.user.clear()
             self.drop(owner)
         return differing
@@ -217,6 +222,7 @@ class Index:
     def _evict(self, keep: Owner) -> None:
         while self._bytes > self.max_bytes and (oldest := next(iter(self._users))) != keep:
             self._drop(oldest)
+            self.observer.count("index_evictions")
 
     def _drop(self, owner: Owner) -> None:
         slot = self._users.pop(owner, None)

@@ -297,3 +297,16 @@ def test_a_count_that_disagrees_is_refused(tmp_path: Path) -> None:
         raw.close()
         with pytest.raises(StoreError, match="1 events, but 2 are counted"):
             find(Index("h"), store, Lookup(ANN, 1))
+
+
+@pytest.mark.parametrize("count", [127, 128, 129, 600])
+def test_large_users_with_ties_equal_brute_force(count: int) -> None:
+    rng = np.random.default_rng(count)
+    rows = unit(rng.standard_normal((40, DIM)).astype(np.float32))[rng.integers(0, 40, count)]
+    with Store.open(":memory:") as store:
+        store.add([event(i) for i in range(count)], rows, "h", now=NOW)
+        index = Index("h")
+        for k in (1, 7, 50, 700):
+            for before in (None, f"e{count - 1}", "e64"):
+                lookup = Lookup(ANN, k, rows[3], before)
+                assert find(index, store, lookup)[0] == nearest(store, lookup)
