@@ -124,7 +124,9 @@ class EpisodicMemory:
     def save_index(self) -> int:
         """Save the index to its file, so that a reopened process is warm; return how many users."""
         with self.store.snapshot() as snapshot:
-            return self.index.save(snapshot)
+            saved = self.index.save(snapshot)
+        with self.store.snapshot() as snapshot:
+            return 0 if self.index.unsave(snapshot) else saved
 
     def recall(
         self,

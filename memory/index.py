@@ -166,6 +166,21 @@ class Index:
         self._file.write(parts())
         return written
 
+    def unsave(self, snapshot: Snapshot) -> bool:
+        """Remove the file if it holds what the store, as a later reader sees it, has lost.
+
+        Somebody may be forgotten between the reader of `save` and the new file's name.
+        """
+        if self._file is None:
+            return False
+        heads = snapshot.heads(list(self._file.heads))
+        for owner, then in self._file.heads.items():
+            now = heads.get(owner)
+            if now is None or now.epoch != then.epoch or now.event_count < then.event_count:
+                self._file.remove()
+                return True
+        return False
+
     def verify(self, snapshot: Snapshot) -> list[Owner]:
         """Compare what is held with the store by checksum; drop and return who differed."""
         with self._lock:

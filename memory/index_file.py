@@ -87,6 +87,15 @@ class IndexFile:
         """Return the number of users in the file."""
         return len(self._parts)
 
+    @property
+    def heads(self) -> dict[Owner, Head]:
+        """The users in the file, and the head that each was taken at."""
+        with self._lock:
+            return {
+                owner: Head(one["epoch"], one["seq"], one["count"])
+                for owner, one in self._parts.items()
+            }
+
     def read(self, owner: Owner) -> Part | None:
         """Return a user's part; None if there is none, or it is damaged: see `problem`."""
         with self._lock:

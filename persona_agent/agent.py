@@ -22,6 +22,8 @@ from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
 from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
 from persona_agent.memory.facts import Fact
 from persona_agent.memory.forget import Receipt, forget
+from persona_agent.memory.index import Index
+from persona_agent.memory.index_file import index_path
 from persona_agent.memory.jobs import Ran, run_jobs
 from persona_agent.memory.rows import Added, Change
 from persona_agent.memory.store import Store
@@ -149,7 +151,9 @@ class PersonaAgent:
         model = open_llm(llm, base_url=base_url, api_key=api_key) if isinstance(llm, str) else llm
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
         store = Store.open(database, outbox=(JOB,) if facts else ())
-        return cls(EpisodicMemory(store, embed), model, **settings)
+        is_file = str(database) != ":memory:" and "://" not in str(database)
+        index = Index(embed.name, file=index_path(database) if is_file else None)
+        return cls(EpisodicMemory(store, embed, index), model, **settings)
 
     def close(self) -> None:
         """Close the database and the model."""

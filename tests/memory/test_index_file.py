@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from persona_agent.agent import PersonaAgent
 from persona_agent.errors import StoreError
+from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import IndexFile, index_path
 from persona_agent.memory.store import Store
@@ -138,6 +140,37 @@ def test_forgetting_a_user_removes_the_file(tmp_path: Path) -> None:
         index.forget(("default", "u1"))
         assert not path.exists()
         assert search(index, store) == search(Index("h"), store)
+
+
+def test_who_is_forgotten_while_the_index_is_saved_is_not_in_the_file(tmp_path: Path) -> None:
+    path = index_path(tmp_path / "store.db")
+    with filled(tmp_path / "store.db") as store:
+        index = Index("h", file=path)
+        save(index, store)
+        with store.snapshot() as snapshot:
+            assert not index.unsave(snapshot)
+        store.delete_all(USERS[1], NOW)  # by another process, which could not see the new file
+        with store.snapshot() as snapshot:
+            assert index.unsave(snapshot)
+        assert not path.exists()
+
+
+def test_an_agent_is_warm_when_it_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened() -> PersonaAgent:
+        return PersonaAgent.open(tmp_path / "a.db", llm=None, embedder=HashEmbedder(16))
+
+    with opened() as agent:
+        agent.add("I like tea", user_id="ann")
+        agent.search("tea", user_id="ann")
+        assert agent.memory.save_index() == 1
+    with opened() as agent:
+        monkeypatch.setattr("persona_agent.memory.snapshot.Snapshot.vectors", None)  # not asked
+        assert len(agent.search("tea", user_id="ann").results) == 1
+        monkeypatch.undo()
+        agent.delete_all(user_id="ann")
+        assert not index_path(tmp_path / "a.db").exists()
 
 
 def test_a_disk_that_refuses_leaves_the_old_file(tmp_path: Path) -> None:
