@@ -31,6 +31,7 @@ from persona_agent.types import Record, Sampling, Scope, Usage
 
 NEXT = 12
 CHOICES = 4
+MOST_QUESTIONS = 2
 LEAST, MOST = 80, 300
 BEST = Task("best-of-n", query_label="Films", outcome_label="Rated highest", item_name="film")
 NO_MEMORY = "no memory"
@@ -196,11 +197,12 @@ def choose(data: MovieLens, settings: Settings) -> list[Case]:
 def questions(case: Case) -> list[Question]:
     """Return groups of four of the next films, in time order, one of them rated highest.
 
-    Each of the best films is asked for among three that were rated lower; no film serves twice.
+    The best films are asked for, each among three that were rated lower; no film serves twice.
+    At most two groups, for time.
     """
-    asked = []
+    asked: list[Question] = []
     left = list(case.next)
-    while left:
+    while len(asked) < MOST_QUESTIONS:
         best = max(left, key=lambda rating: rating.value)  # of equals the first in time
         lower = [rating for rating in left if rating.value < best.value][: CHOICES - 1]
         if len(lower) < CHOICES - 1:

@@ -2,7 +2,8 @@
 
 SQLite runs in WAL mode with full synchronisation: a transaction that has committed survives a
 killed process and a power cut. Writers begin with BEGIN IMMEDIATE, so that two processes take
-turns instead of failing half-way.
+turns instead of failing half-way. On PostgreSQL the writers of one user take turns by the lock on
+that user's row, and those of different users do not wait for each other.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from os import W_OK as WRITABLE
 from os import PathLike, access
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
 from persona_agent.errors import StoreError
-from persona_agent.memory.schema import create, is_ready
+from persona_agent.memory.migrations import upgrade
+from persona_agent.memory.schema import SCHEMA_VERSION, create, is_ready, version_of
 
 DIALECTS = ("sqlite", "postgresql")
 MEMORY = ":memory:"
+CONNECT_TIMEOUT = 10  # seconds
+SCHEMA_LOCK = 5027319  # any number, the same in every process: who makes or changes the tables
 
 
 class Database:
@@ -34,8 +40,11 @@ class Database:
         """Open or create the database; `place` is its name in messages."""
         self.place = place
         self.dialect = url.get_backend_name()
+        self.path: Path | None = None  # of SQLite on disk
         self._busy_timeout = busy_timeout
         in_memory = self.dialect == "sqlite" and url.database in (None, "", MEMORY)
+        if self.dialect == "sqlite" and not in_memory:
+            self.path = Path(str(url.database))
         # One connection is the whole of a database in memory, so readers too take turns there.
         self._writing = threading.RLock()
         self._reading = self._writing if in_memory else None
@@ -58,7 +67,7 @@ class Database:
         text = str(where)
         if isinstance(where, str) and "://" in where:
             try:
-                url = make_url(where)
+                url = make_url(where.replace("postgres://", "postgresql://", 1))
             except ArgumentError as error:
                 raise StoreError(f"{where!r} is not a database URL: {error}") from error
             place = url.render_as_string(hide_password=True)
@@ -70,6 +79,8 @@ class Database:
             if not text:
                 raise StoreError("the database path is empty; give a path, a URL or ':memory:'")
             url, place = URL.create("sqlite", database=text), text
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
         if url.get_backend_name() == "sqlite" and url.database not in (None, "", MEMORY):
             _check_path(str(url.database))
         return cls(place, url, busy_timeout=busy_timeout)
@@ -100,14 +111,18 @@ class Database:
                 with self._writer.begin() as connection:
                     yield connection
 
-    def flush_log(self) -> None:
-        """Move SQLite's write-ahead log into the database and empty it, if nobody reads it now.
+    def flush_log(self) -> bool:
+        """Move SQLite's write-ahead log into the database and empty it; false if a reader is in it.
 
         What was deleted stays in the log until then.
         """
-        if self.dialect == "sqlite":
-            with self.translated(), self._writing, self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self.dialect != "sqlite":
+            return True
+        with self.translated(), self._writing, self._engine.connect() as connection:
+            connection.exec_driver_sql("ROLLBACK")  # a checkpoint is made outside transactions
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar()
+            connection.exec_driver_sql("BEGIN")
+        return not busy
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -120,19 +135,23 @@ class Database:
             raise StoreError(self._explain(str(error))) from error
 
     def _explain(self, said: str) -> str:
-        for sign, meaning in MEANINGS.items():
+        for sign, meaning in MEANINGS[self.dialect].items():
             if sign in said.lower():
-                return f"{self.place} {meaning.format(timeout=self._busy_timeout)} ({said})"
-        return f"{self.place}: {said}"
+                return f"{self.place} {meaning.format(timeout=self._busy_timeout)} ({said.strip()})"
+        return f"{self.place}: {said.strip()}"
 
     def _prepare(self, in_memory: bool) -> None:
         with self.read() as connection:
-            ready = is_ready(connection, self.place)
+            ready = is_ready(connection, self.place) and version_of(connection) == SCHEMA_VERSION
         if self.dialect == "sqlite" and not in_memory:
             self._use_log()
         if not ready:
             with self.write() as connection:
-                if not is_ready(connection, self.place):  # another process may have been faster
+                if self.dialect == "postgresql":
+                    connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+                if is_ready(connection, self.place):  # another process may have been faster
+                    upgrade(connection)
+                else:
                     create(connection)
 
     def _use_log(self) -> None:
@@ -157,7 +176,7 @@ class Database:
                 return
 
 
-MEANINGS = {
+SQLITE = {
     "locked": "is locked: another process holds a write and did not end it within {timeout:g} s; "
     "wait for that process, or open with a longer busy_timeout",
     "readonly": "cannot be written: the file or its folder is read-only; change its permissions, "
@@ -166,8 +185,39 @@ MEANINGS = {
     "malformed": "is damaged; restore it from a backup",
     "unable to open": "cannot be opened; check that the path is right and may be written",
     "disk is full": "cannot grow: the disk is full; make room, nothing was stored",
-    "disk i/o": "cannot be read or written: the disk reports an error",
+    "disk i/o": "cannot be read or written: the disk reports an error; check that it has room and is "
+    "healthy, nothing was stored",
 }
+POSTGRESQL = {
+    "password authentication failed": "refuses the password; check user and password in the URL",
+    "no password supplied": "wants a password; put it into the URL or into PGPASSWORD",
+    'role "': "knows no such user; check the user in the URL, or create the role",
+    "no pg_hba.conf entry": "does not admit this user from this machine; see its pg_hba.conf",
+    "too many clients": "has no connection left; raise max_connections, or run fewer processes",
+    "remaining connection slots": "has no connection left; raise max_connections, or run fewer "
+    "processes",
+    "read-only transaction": "cannot be written: the server or the role is read-only; use the "
+    "primary server, nothing was stored",
+    "permission denied": "does not let this role do that; grant it the tables, nothing was stored",
+    "lock timeout": "is locked: another process holds this user's row and did not end its write "
+    "within {timeout:g} s; wait for it, or open with a longer busy_timeout",
+    "no space left": "cannot grow: the disk is full; make room, nothing was stored",
+    "could not extend file": "cannot grow: the disk is full; make room, nothing was stored",
+    "deadlock detected": "broke off a write that waited in a circle; try again, nothing was stored",
+    "does not exist": "is not there; create it (createdb NAME), or correct the name in the URL",
+    "connection refused": "does not answer; start the server, or correct host and port in the URL",
+    "no such file or directory": "does not answer; start the server, or correct host and port in "
+    "the URL",
+    "failed to resolve": "cannot be found; correct the host in the URL",
+    "timeout expired": "does not answer; start the server, or correct host and port in the URL",
+    "closed the connection": "broke the connection; try again: what was acknowledged is stored, "
+    "and adding an event twice stores it once",
+    "terminating connection": "broke the connection; try again: what was acknowledged is stored, "
+    "and adding an event twice stores it once",
+    "connection is lost": "broke the connection; try again: what was acknowledged is stored, "
+    "and adding an event twice stores it once",
+}
+MEANINGS = {"sqlite": SQLITE, "postgresql": POSTGRESQL}
 
 
 def _check_path(path: str) -> None:
@@ -191,7 +241,10 @@ def _check_path(path: str) -> None:
 def _engine(url: URL, in_memory: bool, busy_timeout: float) -> Engine:
     try:
         if url.get_backend_name() != "sqlite":
-            return create_engine(url)
+            engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT})
+            wait = f"SET lock_timeout = {max(1, round(busy_timeout * 1000))}"
+            event.listen(engine, "connect", partial(_set_up_server, wait))
+            return engine
         options = {"check_same_thread": False, "timeout": busy_timeout}
         if in_memory:
             engine = create_engine(url, poolclass=StaticPool, connect_args=options)
@@ -211,8 +264,21 @@ def _engine(url: URL, in_memory: bool, busy_timeout: float) -> Engine:
 
 def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # we write BEGIN ourselves
-    for setting in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+    # The log goes into the database every 8,000 pages: every 1,000, one add in a hundred waits.
+    for setting in (
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        "wal_autocheckpoint=8000",
+    ):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _set_up_server(wait: str, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(wait)
+    cursor.close()
+    connection.commit()
 
 
 def _begin(connection: Connection) -> None:

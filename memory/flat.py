@@ -19,6 +19,7 @@ from persona_agent.types import FloatArray
 INSTALL_CPU = 'pip install "persona-agent-framework[cpu]"'
 DECIMALS = 6  # of a score: vectors are float32, what follows is noise
 SPARE = 8  # candidates beyond k
+SMALL = 128  # up to so many vectors, finding candidates costs more than scoring all
 NOISE = 1e-4  # far above the rounding of FAISS's single precision for vectors of unit length
 
 
@@ -26,12 +27,33 @@ class FlatSearch:
     """Vectors at ranks 0 to n - 1, some of which may be missing; a missing one is never found."""
 
     def __init__(self) -> None:
-        self._faiss = _faiss()
+        self._faiss = load_faiss()
         self._index: Any = None  # Any: FAISS has no types; None until there is a vector
+        self._room = 0  # rows that FAISS has taken memory for
         self.present = np.zeros(0, np.bool_)
+        self.is_whole = True  # whether no vector is missing
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector; 0 while there is none."""
+        return 0 if self._index is None else int(self._index.d)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory this takes."""
+        return self._room * self.dim * 4 + len(self.present)
+
+    @property
+    def vectors(self) -> FloatArray:
+        """The vectors, shape (n, dim), good until the next change; missing ones mean nothing."""
+        if self._index is None:
+            return np.zeros((len(self.present), 0), np.float32)
+        return self._matrix()
 
     @classmethod
-    def filled(cls, count: int, ranks: Sequence[int], vectors: FloatArray) -> FlatSearch:
+    def filled(
+        cls, count: int, ranks: Sequence[int] | npt.NDArray[np.int64], vectors: FloatArray
+    ) -> FlatSearch:
         """Return a search over `count` ranks with vectors, shape (m, dim), at `ranks`."""
         flat = cls()
         flat.grow(count)
@@ -42,52 +64,85 @@ class FlatSearch:
         """Make room for `count` ranks; the new ones have no vector."""
         more = count - len(self.present)
         self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
+        self.is_whole = self.is_whole and not more
         if self._index is not None:
-            self._index.add(np.zeros((more, self._index.d), np.float32))
+            self._add(more)
 
     def clear(self, ranks: Sequence[int]) -> None:
         """Take the vectors at these ranks away."""
         self.present[list(ranks)] = False
+        self.is_whole = bool(self.present.all())
 
-    def put(self, ranks: Sequence[int], vectors: FloatArray) -> None:
+    def put(self, ranks: Sequence[int] | npt.NDArray[np.int64], vectors: FloatArray) -> None:
         """Set the vectors at these ranks. Raises StoreError for another dimension than before."""
-        if not ranks:
+        if not len(ranks):
             return
         if self._index is None:
             self._index = self._faiss.IndexFlatIP(vectors.shape[1])
-            self._index.add(np.zeros((len(self.present), vectors.shape[1]), np.float32))
+            self._add(len(self.present))
         self._check(vectors.shape[1], "stored vectors")
         self._matrix()[list(ranks)] = vectors
-        self.present[list(ranks)] = True
+        self.present[ranks if isinstance(ranks, np.ndarray) else list(ranks)] = True
+        self.is_whole = bool(self.present.all())
 
     def search(
-        self, vector: FloatArray, k: int, end: int, allowed: npt.NDArray[np.bool_] | None
+        self,
+        vector: FloatArray,
+        k: int,
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> list[tuple[int, float]]:
-        """Return ranks and inner products of the `k` nearest among the first `end` ranks.
+        """Return ranks and scores of the `k` best among the first `end` ranks.
 
-        `allowed`, of length `end`, says which of them may be found; None is all of them. Best
-        first; of equal scores, to six decimals, the earlier first.
+        A score is the inner product; with `weights` from 0 to 1, of length `end`, it is half of
+        one more than that, times the weight. `allowed`, of length `end`, says which ranks may be
+        found; None is all of them. Best first; of equal scores, to six decimals, the earlier first.
         """
-        present = self.present[:end]
-        if allowed is not None or not present.all():
+        if not self.is_whole:
+            present = self.present[:end]
             allowed = present if allowed is None else allowed & present
         total = end if allowed is None else int(allowed.sum())
         k = min(k, total)
         if k == 0:
             return []
         self._check(len(vector), "the query's vector")
-        wanted = min(k + SPARE, total)
-        rough, ranks = self._candidates(vector, wanted, end, allowed)
-        if wanted < total and rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
+        wanted = total if total <= SMALL else min(k + SPARE, total)
+        if wanted < total:
+            if weights is None:
+                rough, ranks = self._candidates(vector, wanted, end, allowed)
+            else:
+                rough, ranks = self._weighted(vector, wanted, allowed, weights)
+        if wanted == total or rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
             ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
         scores = self._matrix()[ranks].astype(np.float64) @ vector.astype(np.float64)
+        if weights is not None:
+            scores = (1 + scores) / 2 * weights[ranks]
         scores = scores.round(DECIMALS) + 0.0  # no negative zero
         best = np.lexsort((ranks, -scores))[:k]
         return [(int(ranks[i]), float(scores[i])) for i in best]
 
+    def cosine(self, vector: FloatArray, rank: int) -> float:
+        """Return the inner product with the vector at a rank, to six decimals."""
+        row = self._matrix()[rank].astype(np.float64)
+        return float((row @ vector.astype(np.float64)).round(DECIMALS)) + 0.0
+
+    def _weighted(
+        self,
+        vector: FloatArray,
+        count: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        weights: npt.NDArray[np.float64],
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return the best candidates under weights: all are looked at, FAISS knows no weights."""
+        scores = (1 + self._matrix()[: len(weights)] @ vector) / 2 * weights
+        ranks = np.arange(len(weights)) if allowed is None else np.flatnonzero(allowed)
+        best = ranks[np.argsort(-scores[ranks], kind="stable")[:count]]
+        return scores[best], best
+
     def _candidates(
         self, vector: FloatArray, count: int, end: int, allowed: npt.NDArray[np.bool_] | None
-    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             selector = self._faiss.IDSelectorBitmap(bits)
@@ -99,6 +154,12 @@ class FlatSearch:
         query = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
         scores, ranks = self._index.search(query, count, params=options)
         return scores[0], ranks[0]
+
+    def _add(self, count: int) -> None:
+        size = self._index.ntotal
+        self._index.add(np.zeros((count, self._index.d), np.float32))  # never touched: no memory
+        if self._index.ntotal > self._room:  # grown as a C++ vector grows
+            self._room = max(2 * size, self._index.ntotal)
 
     def _matrix(self) -> FloatArray:
         """Return FAISS's own memory as an array, good until the next `grow`."""
@@ -114,7 +175,7 @@ class FlatSearch:
             )
 
 
-def _faiss() -> ModuleType:
+def load_faiss() -> ModuleType:
     try:
         import faiss
     except ImportError as error:

@@ -3,20 +3,28 @@
 Nothing is pushed into it. Before it answers, it compares each user's number with the store's, and
 takes over what was written since, by this process or another: what it serves is what the store
 held at the reader's moment. It may be dropped at any time.
+
+One lock a user: whoever has a hundred thousand memories to load keeps nobody else waiting. One
+FAISS index a user: with the store asked before and after, a single index of all with a list per
+user saves nothing that can be measured (docs/results/memory.md), and could not be evicted by user.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from persona_agent.memory.index_file import IndexFile, Part
 from persona_agent.memory.rows import Owner, owner_of
-from persona_agent.memory.snapshot import Snapshot, unknown
-from persona_agent.memory.user_index import Hit, Lookup, UserIndex
+from persona_agent.memory.snapshot import Head, Snapshot, unknown
+from persona_agent.memory.telemetry import SILENT
+from persona_agent.memory.user_index import EVENT_BYTES, Hit, Lookup, UserIndex
 
-MAX_ROWS = 500_000  # about 0.8 GB of 384 dimensions
+MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +35,51 @@ class Found:
     missing: dict[Owner, list[str]]
 
 
-class Index:
-    """The indexes of the users asked for lately, at most `max_rows` events of them together.
+@dataclass(slots=True)
+class _Slot:
+    """A user's place in the cache: its index, who uses it now, and what it is counted as."""
 
-    A single user with more is kept while nobody else is asked for. Safe to use from many threads.
+    user: UserIndex
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    counted: int = 0
+
+
+class Index:
+    """The indexes of the users asked for lately, at most `max_bytes` of them together.
+
+    Room for a user is made before it is loaded. A single user above the bound is answered and
+    dropped again. Safe to use from many threads: only calls about the same user take turns.
     """
 
-    def __init__(self, embedder: str, *, max_rows: int = MAX_ROWS) -> None:
-        if max_rows < 1:
-            raise ValueError(f"max_rows is {max_rows}; it must be at least 1")
+    def __init__(
+        self, embedder: str, *, max_bytes: int = MAX_BYTES, file: Path | None = None
+    ) -> None:
+        """Hold vectors of `embedder`; warm users from `file` and save them there, if it is given."""
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes is {max_bytes}; it must be at least 1")
+        self.max_bytes = max_bytes
         self._embedder = embedder
-        self._max_rows = max_rows
-        self._rows = 0
-        self._users: OrderedDict[Owner, UserIndex] = OrderedDict()
+        self._path = file
+        self._file = None if file is None else IndexFile(file, embedder)
+        self._bytes = 0
+        self.observer = SILENT
+        self._dim = 0  # of the vectors seen so far, to make room before loading
+        self._users: OrderedDict[Owner, _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return the number of events held."""
-        return self._rows
+        """Return the number of users held."""
+        return len(self._users)
+
+    @property
+    def embedder(self) -> str:
+        """Whose vectors these are."""
+        return self._embedder
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that all users held take, by estimate."""
+        return self._bytes
 
     def find(self, snapshot: Snapshot, lookups: Sequence[Lookup]) -> Found:
         """Return what each lookup finds in the store as the snapshot sees it.
@@ -57,43 +92,154 @@ class Index:
             by_owner.setdefault(owner_of(lookup.scope), []).append(place)
         hits: list[list[Hit]] = [[] for _ in lookups]
         missing: dict[Owner, list[str]] = {}
-        with self._lock:
-            heads = snapshot.heads(list(by_owner))
-            for owner, places in by_owner.items():
-                own = [lookups[place] for place in places]
-                head = heads.get(owner)
-                if head is None:
-                    self._drop(owner)
-                    for lookup in own:
-                        if lookup.before is not None:
-                            raise unknown(owner, lookup.before)
-                    continue
-                user = self._users.setdefault(owner, UserIndex(owner, self._embedder))
-                self._users.move_to_end(owner)
-                size = len(user)
-                searched = any(lookup.vector is not None for lookup in own)
-                try:
-                    user.follow(snapshot, head, with_vectors=searched)
-                finally:
-                    self._rows += len(user) - size
+        heads = snapshot.heads(list(by_owner))
+        for owner, places in by_owner.items():
+            own = [lookups[place] for place in places]
+            head = heads.get(owner)
+            if head is None:
+                self.drop(owner)
+                for lookup in own:
+                    if lookup.before is not None:
+                        raise unknown(owner, lookup.before)
+                continue
+            searched = any(lookup.vector is not None for lookup in own)
+            with self._using(owner, head) as user:
+                texts = any(lookup.needs_texts for lookup in own)
+                if not len(user):
+                    self.observer.count("index_loads")
+                user.follow(snapshot, head, with_vectors=searched, with_texts=texts)
                 for place, found in zip(places, user.find(own), strict=True):
                     hits[place] = found
                 if searched and (lacking := user.missing()):
                     missing[owner] = lacking
-                self._evict(owner)
         return Found(hits, missing)
+
+    def use(self, embedder: str) -> None:
+        """Hold the vectors that the store keeps under this label; those of another are dropped."""
+        with self._lock:
+            if embedder == self._embedder:
+                return
+            self._embedder = embedder
+            self._users.clear()
+            self._bytes = self._dim = 0
+            if self._path is not None:
+                self._file = IndexFile(self._path, embedder)
 
     def clear(self) -> None:
         """Forget everything; it is read again from the store when asked for."""
         with self._lock:
             self._users.clear()
-            self._rows = 0
+            self._bytes = 0
+
+    def drop(self, owner: Owner) -> None:
+        """Forget a user; it is read again from the store when asked for."""
+        with self._lock:
+            self._drop(owner)
+
+    def forget(self, owner: Owner) -> None:
+        """Forget a user here and on the disk: nothing of theirs stays in the file."""
+        self.drop(owner)
+        if self._file is not None:
+            self._file.remove()  # another process may have written it anew: do not look inside
+
+    def save(self, snapshot: Snapshot) -> int:
+        """Write the users held to the file, atomically; return how many.
+
+        Those that the store has moved on from are left out. Raises ValueError without a file.
+        """
+        if self._file is None:
+            raise ValueError("this index has no file; give Index(..., file=)")
+        with self._lock:
+            slots = list(self._users.items())
+        heads = snapshot.heads([owner for owner, _ in slots])
+        written = 0
+
+        def parts() -> Iterator[tuple[Owner, Part]]:
+            nonlocal written
+            for owner, slot in slots:
+                with slot.lock:
+                    part = slot.user.part()
+                    if part is not None and part.head == heads.get(owner):
+                        written += 1
+                        yield owner, part
+
+        self._file.write(parts())
+        return written
+
+    def unsave(self, snapshot: Snapshot) -> bool:
+        """Remove the file if it holds what the store, as a later reader sees it, has lost.
+
+        Somebody may be forgotten between the reader of `save` and the new file's name.
+        """
+        if self._file is None:
+            return False
+        heads = snapshot.heads(list(self._file.heads))
+        for owner, then in self._file.heads.items():
+            now = heads.get(owner)
+            if now is None or now.epoch != then.epoch or now.event_count < then.event_count:
+                self._file.remove()
+                return True
+        return False
+
+    def verify(self, snapshot: Snapshot) -> list[Owner]:
+        """Compare what is held with the store by checksum; drop and return who differed."""
+        with self._lock:
+            slots = list(self._users.items())
+        heads = snapshot.heads([owner for owner, _ in slots])
+        differing = []
+        for owner, slot in slots:
+            with slot.lock:
+                head = heads.get(owner)
+                if head is not None and len(slot.user):
+                    slot.user.follow(snapshot, head, with_vectors=False)
+                    if slot.user.checksum() == slot.user.checksum_of(snapshot):
+                        continue
+                    differing.append(owner)
+                    self.observer.count("index_repairs")
+                slot.user.clear()
+            self.drop(owner)
+        return differing
+
+    @contextmanager
+    def _using(self, owner: Owner, head: Head) -> Iterator[UserIndex]:
+        """Give a user's index, for this thread alone, and count its memory afterwards."""
+        with self._lock:
+            slot = self._users.get(owner)
+            if slot is None:
+                slot = self._users[owner] = _Slot(UserIndex(owner, self._embedder))
+                slot.counted = (EVENT_BYTES + 4 * self._dim) * head.event_count
+                self._bytes += slot.counted
+            self._users.move_to_end(owner)
+            self._evict(owner)
+        with slot.lock:
+            if self._file is not None and not len(slot.user) and owner in self._file:
+                part = self._file.read(owner)
+                if part is not None and part.head.epoch == head.epoch:
+                    slot.user.load(part)
+            try:
+                yield slot.user
+            finally:
+                self._count(owner, slot)
+
+    def _count(self, owner: Owner, slot: _Slot) -> None:
+        size = slot.user.nbytes
+        if size == slot.counted:
+            return
+        with self._lock:
+            self._dim = self._dim or slot.user.dim
+            if self._users.get(owner) is slot:  # else it was dropped meanwhile
+                self._bytes += size - slot.counted
+                slot.counted = size
+                self._evict(owner)
+                if self._bytes > self.max_bytes:
+                    self._drop(owner)
 
     def _evict(self, keep: Owner) -> None:
-        while self._rows > self._max_rows and (oldest := next(iter(self._users))) != keep:
+        while self._bytes > self.max_bytes and (oldest := next(iter(self._users))) != keep:
             self._drop(oldest)
+            self.observer.count("index_evictions")
 
     def _drop(self, owner: Owner) -> None:
-        user = self._users.pop(owner, None)
-        if user is not None:
-            self._rows -= len(user)
+        slot = self._users.pop(owner, None)
+        if slot is not None:
+            self._bytes -= slot.counted

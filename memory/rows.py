@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
 
-from persona_agent.errors import StoreError
-from persona_agent.types import Interaction, Json, Record, Role, Scope, as_json
+from persona_agent.types import Interaction, Json, Record, Scope, as_json
 
 Owner: TypeAlias = tuple[str, str]
 Row: TypeAlias = dict[str, str | int | None]
@@ -37,21 +37,18 @@ CONTENT = (
 )
 
 
-class UnknownInteraction(StoreError):
-    """No interaction of this id is stored for this user."""
-
-
-class PersonaConflict(StoreError):
-    """Somebody else stored a persona version first."""
-
-
 @dataclass(frozen=True, slots=True)
 class Added(Record):
-    """What became of one interaction that was to be added, and why."""
+    """What became of one interaction that was to be added, and why.
+
+    `codes` are the reasons for programs: duplicate, differs, completed; of the gate empty,
+    too_long, boilerplate, repeated; and `secret:KIND` for each kind of secret that was taken out.
+    """
 
     id: str
     event: AddedEvent
     reason: str = ""
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +129,35 @@ def to_row(one: Interaction) -> Row:
 
 def to_interaction(row: Mapping[str, object]) -> Interaction:
     """Return the interaction that a row of `events` keeps."""
-    text = cast(Mapping[str, str], row)
-    metadata = text["metadata"]
-    options = text["options"]
-    return Interaction(
-        scope=Scope(text["user"], text["tenant"], text["agent"], text["run"]),
-        when=time_of(cast(int, row["when"])),
-        query=text["query"],
-        outcome=text["outcome"],
-        response=text["response"],
-        role=cast(Role, text["role"]),
-        item=text["item"],
-        options=tuple(json.loads(options)) if options != "[]" else (),
-        metadata=json.loads(metadata) if metadata != "{}" else {},
-        id=text["id"],
-    )
+    return interaction_of([row[name] for name in ("tenant", "user", "id", *CONTENT)])
+
+
+def interaction_of(row: Sequence[Any]) -> Interaction:
+    """Return the interaction of a row that is tenant, user, id and then the CONTENT.
+
+    It was checked when it was stored: checking it again is what a search would spend most on.
+    Any: values of the types in the schema.
+    """
+    (tenant, user, event_id, when, agent, run, role, query, response, outcome, item) = row[:11]
+    options, metadata = row[11:]
+    one = object.__new__(Interaction)
+    put = object.__setattr__
+    put(one, "scope", _scope(user, tenant, agent, run))
+    put(one, "when", EPOCH + timedelta(microseconds=when))
+    put(one, "query", query)
+    put(one, "outcome", outcome)
+    put(one, "response", response)
+    put(one, "role", role)
+    put(one, "item", item)
+    put(one, "options", tuple(json.loads(options)) if options != "[]" else ())
+    put(one, "metadata", json.loads(metadata) if metadata != "{}" else {})
+    put(one, "id", event_id)
+    return one
+
+
+@lru_cache(maxsize=4096)
+def _scope(user: str, tenant: str, agent: str | None, run: str | None) -> Scope:
+    return Scope(user, tenant, agent, run)
 
 
 def pack_content(row: Mapping[str, object]) -> str:
@@ -161,30 +172,30 @@ def unpack_content(content: str, owner: Owner, event_id: str) -> Interaction:
     )
 
 
-def decide(stored: Row | None, new: Row) -> tuple[AddedEvent, str, Row]:
-    """Return what adding `new` means beside what is `stored` under its id: event, reason, row.
+def decide(stored: Row | None, new: Row) -> tuple[Added, Row]:
+    """Return what adding `new` means beside what is `stored` under its id, and the row then.
 
     A missing outcome or response is filled in, which is how feedback arrives later. Nothing that
     is there is ever replaced: that takes `update`.
     """
+    event_id = str(new["id"])
     if stored is None:
-        return "ADD", "", new
+        return Added(event_id, "ADD"), new
     if stored["hash"] == new["hash"]:
-        return "SKIP", f"duplicate of {new['id']}", stored
+        return Added(event_id, "SKIP", f"duplicate of {event_id}", ("duplicate",)), stored
     differing = [name for name in CONTENT if stored[name] != new[name]]
     late = [name for name in differing if name in ("outcome", "response")]
     if late == differing and all(stored[n] is None or new[n] is None for n in late):
         filled = [name for name in late if stored[name] is None]
         if not filled:
-            return "SKIP", f"duplicate of {new['id']}, which is more complete", stored
+            why = f"duplicate of {event_id}, which is more complete"
+            return Added(event_id, "SKIP", why, ("duplicate",)), stored
         merged = stored | {name: new[name] for name in filled}
         whole = to_row(to_interaction(merged))
-        return "UPDATE", f"{' and '.join(filled)} arrived", stored | {**whole}
-    return (
-        "SKIP",
-        f"{new['id']} is stored with another {', '.join(differing)}; update(id, ...) changes it",
-        stored,
-    )
+        why = f"{' and '.join(filled)} arrived"
+        return Added(event_id, "UPDATE", why, ("completed",)), stored | {**whole}
+    why = f"{event_id} is stored with another {', '.join(differing)}; update(id, ...) changes it"
+    return Added(event_id, "SKIP", why, ("differs",)), stored
 
 
 def _json(value: Mapping[str, Json] | Sequence[Json], event_id: str, what: str) -> str:

@@ -1,7 +1,7 @@
 """The tables of the store, and the check that a database holds them in this version.
 
 Tenant and user are part of every primary key. Only types that SQLite and PostgreSQL share: text,
-64-bit integers, bytes. Times are microseconds since 1970 in UTC; structured values are JSON text.
+64-bit integers, floats, bytes. Times are microseconds since 1970 in UTC; structured values are JSON text.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Double,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -25,8 +26,9 @@ from sqlalchemy import (
 
 from persona_agent.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = "schema_version"
+FIRST_TABLES = {"meta", "users", "events", "vectors", "changes", "personas", "alignments"}
 
 TABLES = MetaData()
 
@@ -77,6 +79,7 @@ events = Table(
     Column("metadata", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("trust", Text, nullable=False, server_default="user"),  # who vouches: see TRUST
     PrimaryKeyConstraint("tenant", "user", "id"),
     _of_user(),
     Index("events_in_order", "tenant", "user", "when", "seq"),
@@ -154,11 +157,105 @@ alignments = Table(
     _of_user(),
 )
 
+# What is believed about a user. `valid_until` is null while it holds; `superseded_by` then names
+# the fact that took its place: both stay.
+facts = Table(
+    "facts",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("valid_until", BigInteger),
+    Column("superseded_by", Text),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "id"),
+    _of_user(),
+)
+
+evidence = Table(
+    "evidence",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("fact", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "event", "fact"),
+    ForeignKeyConstraint(
+        ["tenant", "user", "fact"], ["facts.tenant", "facts.user", "facts.id"], ondelete="CASCADE"
+    ),
+    ForeignKeyConstraint(
+        ["tenant", "user", "event"], ["events.tenant", "events.user", "events.id"]
+    ),
+    Index("evidence_of_fact", "tenant", "user", "fact"),
+)
+
+# The outbox: work that a write asks for, in the write's own transaction. It is about the events
+# numbered `first_seq` to `last_seq`. `state` is waiting, running, retry or dead; what is done is
+# deleted. One job of a kind waits for a user: a further write widens it.
+jobs = Table(
+    "jobs",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),  # when it may run; of a running one, its lease's end
+    Column("worker", Text),
+    Column("error", Text),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "id"),
+    _of_user(),
+    Index("jobs_due", "state", "due"),
+)
+_WAITS = jobs.c.state == "waiting"
+Index(
+    "jobs_waiting",
+    jobs.c.tenant,
+    jobs.c.user,
+    jobs.c.kind,
+    unique=True,
+    sqlite_where=_WAITS,
+    postgresql_where=_WAITS,
+)
+
+# What was answered to a write that carried a key, so that the same write again gets it again.
+receipts = Table(
+    "receipts",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "key"),
+    _of_user(),
+)
+
+# Whom we were told to forget: a keyed hash of tenant and user, when, and the receipt. It names
+# nobody, and it outlives the user's rows.
+tombstones = Table(
+    "tombstones",
+    TABLES,
+    Column("id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("receipt", Text, nullable=False),
+)
+
 
 def is_ready(connection: Connection, place: str) -> bool:
-    """Return whether the tables are there in this version; false for an empty database.
+    """Return whether the tables are there, in this version or older; false for an empty database.
 
-    Raises StoreError for a database of another version or of another program; `place` names it.
+    Raises StoreError for a newer database or one of another program; `place` names it. An older
+    one is for `migrations.upgrade`.
     """
     present = set(inspect(connection).get_table_names())
     ours = set(TABLES.tables)
@@ -178,20 +275,28 @@ def is_ready(connection: Connection, place: str) -> bool:
     if found is None or not found.isdecimal():
         raise StoreError(
             f"{place} has tables of our names but no schema version (found {found!r}); it is not "
-            "a persona_agent database: give a new file"
+            "a persona_agent database: give a new file, or on PostgreSQL another database or "
+            "schema (?options=-csearch_path=NAME)"
         )
     if int(found) > SCHEMA_VERSION:
         raise StoreError(
             f"{place} has schema version {found}; this package knows up to {SCHEMA_VERSION}. "
             "Upgrade it: pip install --upgrade persona-agent-framework"
         )
-    if int(found) < SCHEMA_VERSION or not ours <= present:
-        missing = ", ".join(sorted(ours - present)) or "none"
+    needed = ours if int(found) == SCHEMA_VERSION else FIRST_TABLES
+    if int(found) < 1 or not needed <= present:
+        missing = ", ".join(sorted(needed - present)) or "none"
         raise StoreError(
-            f"{place} has schema version {found}, tables missing: {missing}; this package needs "
-            f"version {SCHEMA_VERSION}, whole. Restore it from a backup, or give a new file"
+            f"{place} has schema version {found}, tables missing: {missing}; it is not whole. "
+            "Restore it from a backup, or give a new file"
         )
     return True
+
+
+def version_of(connection: Connection) -> int:
+    """Return the schema version of a database that `is_ready`."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == VERSION_KEY)).scalar_one()
+    return int(found)
 
 
 def create(connection: Connection) -> None:

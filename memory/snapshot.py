@@ -10,26 +10,27 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Select,
     Table,
-    TextClause,
     and_,
     bindparam,
     func,
     or_,
     select,
-    text,
 )
+from sqlalchemy.exc import DBAPIError
 
-from persona_agent.errors import StoreError
+from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.rows import (
+    CONTENT,
     Change,
     Owner,
     Row,
     StoredPersona,
-    UnknownInteraction,
+    interaction_of,
     owner_of,
     time_of,
     to_interaction,
@@ -74,6 +75,8 @@ def key(owner: Owner) -> dict[str, object]:
 
 # Statements are built once: building one costs as much as running it.
 _OWN_EVENTS = of_owner(events)
+_HEADS = (users.c.tenant, users.c.user, users.c.epoch, users.c.next_seq, users.c.event_count)
+_WHOLE = tuple(events.c[name] for name in ("tenant", "user", "id", *CONTENT))
 _PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
 _EVENT = select(events).where(_OWN_EVENTS, events.c.id == bindparam("id_"))
 _SOME_EVENTS = select(events).where(_OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True)))
@@ -115,7 +118,7 @@ _OWN_ALIGNMENTS = of_owner(alignments)
 _ALIGNMENT = select(alignments.c.state).where(
     _OWN_ALIGNMENTS, alignments.c.name == bindparam("name_")
 )
-_ALIGNMENTS = select(alignments.c.name).where(_OWN_ALIGNMENTS).order_by(alignments.c.name)
+_ALIGNMENTS = select(alignments.c.name).where(_OWN_ALIGNMENTS)
 
 
 class Snapshot:
@@ -127,9 +130,8 @@ class Snapshot:
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""
         found: dict[Owner, Head] = {}
-        for row in self._look_up(users, 2, owners):
-            head = Head(row["epoch"], row["next_seq"], row["event_count"])
-            found[(row["tenant"], row["user"])] = head
+        for tenant, user, *numbers in self._look_up(_HEADS, 2, owners):
+            found[(tenant, user)] = Head(*numbers)
         return found
 
     def order(self, owner: Owner) -> list[Place]:
@@ -188,8 +190,9 @@ class Snapshot:
         """
         wanted = list(dict.fromkeys(refs))
         found: dict[tuple[Owner, str], Interaction] = {}
-        for row in self._look_up(events, 3, [(*owner, event_id) for owner, event_id in wanted]):
-            found[((row["tenant"], row["user"]), row["id"])] = to_interaction(row)
+        keys = [(*owner, event_id) for owner, event_id in wanted]
+        for row in self._look_up(_WHOLE, 3, keys):
+            found[(row[:2], row[2])] = interaction_of(row)
         for owner, event_id in wanted:
             if (owner, event_id) not in found:
                 raise unknown(owner, event_id)
@@ -303,19 +306,30 @@ class Snapshot:
 
     def alignments(self, scope: Scope) -> list[str]:
         """Return the keys of a user's saved alignments, sorted."""
-        return list(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
+        return sorted(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
 
     def _look_up(
-        self, table: Table, width: int, keys: Sequence[tuple[str, ...]]
-    ) -> Iterator[dict[str, Any]]:  # Any: the values of a row, of the types in the schema
-        """Give the rows whose first `width` columns are one of these keys, perhaps repeated."""
-        names = [column.name for column in table.c]
-        for some in _chunks(keys):
-            size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
-            some += some[-1:] * (size - len(some))
-            values = {f"v{i}": value for i, value in enumerate(chain.from_iterable(some))}
-            for row in self._connection.execute(_look_up(table, width, size), values):
-                yield dict(zip(names, row, strict=True))
+        self, columns: tuple[Column[Any], ...], width: int, keys: Sequence[tuple[str, ...]]
+    ) -> Iterator[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
+        """Give these columns of the rows whose first `width` are one of these keys, perhaps repeated.
+
+        Past SQLAlchemy, which takes longer to run such a statement than SQLite does.
+        """
+        dialect = self._connection.dialect
+        cursor = self._connection.connection.cursor()
+        try:
+            for some in _chunks(keys):
+                size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
+                some += some[-1:] * (size - len(some))
+                statement = _look_up(
+                    columns, width, size, "?" if dialect.name == "sqlite" else "%s"
+                )
+                cursor.execute(statement, tuple(chain.from_iterable(some)))
+                yield from cursor.fetchall()
+        except dialect.loaded_dbapi.Error as error:
+            raise DBAPIError(None, None, error) from error
+        finally:
+            cursor.close()
 
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
@@ -326,23 +340,19 @@ def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
 
 
 @lru_cache(maxsize=64)
-def _look_up(table: Table, width: int, size: int) -> TextClause:
+def _look_up(columns: tuple[Column[Any], ...], width: int, size: int, mark: str) -> str:
     """Return the statement that finds `size` rows of any owners by the first columns of their key.
 
-    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)".
+    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)". `mark` is how
+    the driver writes a parameter.
     """
-    tuples = [
-        "(" + ", ".join(f":v{i * width + j}" for j in range(width)) + ")" for i in range(size)
-    ]
+    tuples = ["(" + ", ".join([mark] * width) + ")"] * size
     keys = [f"k{j}" for j in range(width)]
-    columns = ", ".join(f'{table.name}."{column.name}"' for column in table.c)
-    same = " AND ".join(
-        f'{table.name}."{column.name}" = {name}'
-        for name, column in zip(keys, table.c, strict=False)
-    )
-    return text(
+    names = [f'{column.table.name}."{column.name}"' for column in columns]
+    same = " AND ".join(f"{name} = {one}" for name, one in zip(names, keys, strict=False))
+    return (
         f"WITH wanted({', '.join(keys)}) AS (VALUES {', '.join(tuples)}) "
-        f"SELECT {columns} FROM wanted JOIN {table.name} ON {same}"
+        f"SELECT {', '.join(names)} FROM wanted JOIN {columns[0].table.name} ON {same}"
     )
 
 

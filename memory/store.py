@@ -1,12 +1,14 @@
 """The store: the truth about what happened to whom, and what was made of it.
 
-SQL through SQLAlchemy Core: SQLite today, the schema ready for PostgreSQL. Every call that writes
+SQL through SQLAlchemy Core, the same over SQLite and PostgreSQL. Every call that writes
 is one transaction and returns after its commit: what it reported is on the disk, and if it raised,
 nothing of it is. Every function takes a scope; nothing crosses tenants or users.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,25 +20,32 @@ from typing import Self
 
 from sqlalchemy import Connection, insert
 
+from persona_agent.errors import (
+    IdempotencyConflict,
+    PersonaConflict,
+    UnknownInteraction,
+    UnknownUser,
+)
 from persona_agent.memory.database import Database
+from persona_agent.memory.failpoint import failpoint
+from persona_agent.memory.lineage import erase, forgotten_at, release
 from persona_agent.memory.rows import (
     EPOCH,
     Added,
     Change,
     Owner,
-    PersonaConflict,
     Row,
     StoredPersona,
-    UnknownInteraction,
     microseconds,
     owner_of,
     to_interaction,
     to_row,
 )
-from persona_agent.memory.schema import personas
+from persona_agent.memory.schema import personas, receipts
+from persona_agent.memory.screen import Screen, Screened, Trust, is_small_talk, screened
 from persona_agent.memory.snapshot import Snapshot, key
-from persona_agent.memory.writing import Batch, Statements, blobs_of
-from persona_agent.types import FloatArray, Interaction, Json, Scope
+from persona_agent.memory.writing import Batch, Statements, blobs_of, waiting_job
+from persona_agent.types import FloatArray, Interaction, Json, Scope, check_id
 
 __all__ = [
     "Added",
@@ -53,26 +62,43 @@ BUSY_TIMEOUT = 5.0
 class Store:
     """Interactions, vectors, personas and alignments under way, by tenant and user.
 
-    Safe to use from many threads, and from many processes on one file.
+    Safe to use from many threads, and from many processes on one file or server.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._sql = Statements(database.dialect)
+    def __init__(
+        self, database: Database, *, screen: Screen = Screen(), outbox: Sequence[str] = ()
+    ) -> None:
+        """Use an open database; `screen` says what is stored, see Screen.
+
+        `outbox` names the kinds of job that every change of a user's own words asks for, in the
+        transaction that makes it; see `jobs`.
+        """
+        self.database = database
+        self.sql = Statements(database.dialect)
+        self._screen = screen
+        self._outbox = tuple(outbox)
 
     @classmethod
-    def open(cls, where: str | PathLike[str], *, busy_timeout: float = BUSY_TIMEOUT) -> Store:
+    def open(
+        cls,
+        where: str | PathLike[str],
+        *,
+        busy_timeout: float = BUSY_TIMEOUT,
+        screen: Screen = Screen(),
+        outbox: Sequence[str] = (),
+    ) -> Store:
         """Return the store at a path, a SQLAlchemy URL, or ":memory:"; created if absent.
 
         A writer waits `busy_timeout` seconds for another process to end its write.
         Raises StoreError, with the way out, for a database that is not ours, newer than this
         package, damaged, locked or read-only, and for a folder that is not there.
         """
-        return cls(Database.open(where, busy_timeout=busy_timeout))
+        database = Database.open(where, busy_timeout=busy_timeout)
+        return cls(database, screen=screen, outbox=outbox)
 
     def close(self) -> None:
         """Close the database. A store in memory is gone then."""
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +117,7 @@ class Store:
 
         Write nothing while it is open: a store in memory has only one connection.
         """
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             yield Snapshot(connection)
 
     # interactions
@@ -103,38 +129,76 @@ class Store:
         embedder: str | None = None,
         *,
         now: datetime,
+        idempotency_key: str | None = None,
+        trust: Trust | None = None,
     ) -> list[Added]:
         """Store interactions of any users in one transaction; return what became of each, in order.
 
         `vectors`, of shape (n, dim), are `embedder`'s vectors of their texts. An id that is
         stored already is a SKIP, or an UPDATE if it brings an outcome or a response that was
-        missing; see `decide`. Ids may repeat. Raises StoreError, ValueError or TypeError, and has
-        stored nothing then.
+        missing; see `decide`. Ids may repeat. What the screen refuses is a SKIP, what it redacts
+        is stored without the vector that was made of the whole text.
+
+        `idempotency_key`, for interactions of one user: the same write again returns what the
+        first returned, and another write under the same key raises IdempotencyConflict. `trust`
+        says who vouches for these interactions, by default their author.
+
+        Raises StoreError, ValueError or TypeError, and has stored nothing then.
         """
         if not interactions:
             return []
-        rows = [to_row(one) for one in interactions]
-        blobs = blobs_of(vectors, embedder, len(rows))
+        gated = [screened(one, self._screen) for one in interactions]
+        rows = [to_row(one.interaction) for one in gated]
+        blobs: Sequence[bytes | None] = blobs_of(vectors, embedder, len(rows)) or (
+            [None] * len(rows)
+        )
         by_owner: dict[Owner, list[int]] = {}
         for place, one in enumerate(interactions):
             by_owner.setdefault(owner_of(one.scope), []).append(place)
-        batch = Batch(microseconds(now), embedder)
+        if idempotency_key is not None:
+            check_id(idempotency_key, "idempotency key")
+            if len(by_owner) > 1:
+                raise ValueError(
+                    f"the interactions are of {len(by_owner)} users; with an idempotency key, "
+                    "add those of one user at a time"
+                )
+        batch = Batch(microseconds(now), embedder, trust)
         results: dict[int, Added] = {}
-        with self._database.write() as connection:
-            for owner in sorted(by_owner):  # one order for all, so that writers cannot deadlock
-                places = by_owner[owner]
-                seq = self._take(connection, owner, now, len(places), len(places))
-                ids = [str(rows[place]["id"]) for place in places]
-                stored = Snapshot(connection).rows(owner, ids)
-                for place in places:
-                    blob = blobs[place] if blobs else None
-                    results[place] = batch.add(stored, rows[place], blob, seq)
-                    seq += 1
-                old = sum(results[place].event != "ADD" for place in places)
-                if old:
-                    connection.execute(self._sql.count, {**key(owner), "by": -old})
-            batch.write(connection, self._sql)
-        return [results[place] for place in range(len(rows))]
+        try:
+            with self.database.write() as connection:
+                for owner in sorted(by_owner):  # one order for all, so that writers cannot deadlock
+                    places = by_owner[owner]
+                    if idempotency_key is None and all(gated[i].refusal for i in places):
+                        for i in places:  # nobody becomes known by junk
+                            why, codes = gated[i].refusal or "", gated[i].codes
+                            results[i] = Added(str(rows[i]["id"]), "SKIP", why, codes)
+                        continue
+                    seq = first = self._take(connection, owner, now, len(places), len(places))
+                    if idempotency_key is not None:
+                        self._check_key(connection, owner, idempotency_key, rows)
+                    ids = [str(rows[place]["id"]) for place in places]
+                    stored = Snapshot(connection).rows(owner, ids)
+                    for place in places:
+                        results[place] = self._add_one(
+                            connection, batch, stored, gated[place], rows[place], blobs[place], seq
+                        )
+                        seq += 1
+                    old = sum(results[place].event != "ADD" for place in places)
+                    if old:
+                        connection.execute(self.sql.count, {**key(owner), "by": -old})
+                    if trust in (None, "user") and any(
+                        results[i].event != "SKIP" and rows[i]["role"] == "user" for i in places
+                    ):
+                        self._enqueue(connection, owner, first, seq - 1, now)
+                batch.write(connection, self.sql)
+                done = [results[place] for place in range(len(rows))]
+                if idempotency_key is not None:
+                    self._keep_answer(connection, idempotency_key, rows, done, now)
+                failpoint("add-before-commit")
+        except _AnsweredBefore as before:
+            return before.answer
+        failpoint("add-after-commit")
+        return done
 
     def update(
         self,
@@ -174,15 +238,22 @@ class Store:
             raise TypeError(f"options is the text {options!r}; give a list of texts")
         blobs = blobs_of(None if vector is None else vector.reshape(1, -1), embedder, 1)
         owner = owner_of(scope)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
+            self.lock(connection, owner)
             stored = Snapshot(connection).row(scope, event_id)
             changed = replace(to_interaction(stored), **given)  # type: ignore[arg-type]  # named above
+            gated = screened(changed, self._screen)
+            if gated.refusal is not None:
+                raise ValueError(f"{gated.refusal}; nothing was changed")
+            if gated.interaction is not changed:
+                changed, blobs = gated.interaction, None
             row = {**stored, **to_row(changed)}
             if row["hash"] != stored["hash"] or blobs:
                 seq = self._take(connection, owner, now, 1, 0)
+                self._enqueue(connection, owner, seq, seq, now)
                 batch = Batch(microseconds(now), embedder)
                 batch.change(stored, row, blobs[0] if blobs else None, seq)
-                batch.write(connection, self._sql)
+                batch.write(connection, self.sql)
         return changed
 
     def put_vectors(
@@ -203,7 +274,8 @@ class Store:
         blobs = blobs_of(vectors, embedder, len(rows)) or []
         owner = owner_of(scope)
         batch = Batch(0, embedder)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
+            self.lock(connection, owner)
             stored = Snapshot(connection).rows(owner, [one.id for one in interactions])
             fitting = [
                 (row, blob)
@@ -215,7 +287,7 @@ class Store:
                 for number, (row, blob) in enumerate(fitting, start=seq):
                     batch.embed(row, blob)
                     batch.log(row, "EMBED", number, None)
-                batch.write(connection, self._sql)
+                batch.write(connection, self.sql)
         return len(fitting)
 
     def delete(self, scope: Scope, event_id: str, now: datetime) -> None:
@@ -223,7 +295,8 @@ class Store:
 
         That something was deleted, and when, stays in its history. Raises UnknownInteraction.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
+            self.lock(connection, owner_of(scope))
             row = Snapshot(connection).row(scope, event_id)
             self._delete(connection, [row], now)
 
@@ -234,16 +307,16 @@ class Store:
         A user of whom nothing is stored is no error: 0 is returned.
         """
         owner = owner_of(scope)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
+            self.lock(connection, owner)
             snapshot = Snapshot(connection)
             gone = snapshot.count(scope)
             if scope.agent is not None or scope.run is not None:
                 ids = [one.id for one in snapshot.find(scope)]
                 self._delete(connection, list(snapshot.rows(owner, ids).values()), now)
             else:
-                for statement in self._sql.forget:
-                    connection.execute(statement, key(owner))
-        self._database.flush_log()
+                erase(connection, self.sql, owner, microseconds(now))
+        self.database.flush_log()
         return gone
 
     def get(self, scope: Scope, event_id: str) -> Interaction:
@@ -315,11 +388,13 @@ class Store:
         origin: str = "",
         note: str = "",
         scores: str = "{}",
+        epoch: int | None = None,
     ) -> StoredPersona:
         """Store persona `version` of a user, which must follow the latest; the first is 1.
 
         Raises PersonaConflict if the latest version is not `version` - 1: somebody else was
-        faster; read again, decide again.
+        faster; read again, decide again. Raises UnknownUser if the user was forgotten meanwhile:
+        since `epoch`, or with nothing stored since.
         """
         at = microseconds(now)
         row = {
@@ -333,8 +408,8 @@ class Store:
             "document": document,
             "scores": scores,
         }
-        with self._database.write() as connection:
-            self._take(connection, owner_of(scope), now, 0, 0)
+        with self.database.write() as connection:
+            self._take_known(connection, owner_of(scope), now, epoch)
             head = Snapshot(connection).persona(scope)
             latest = head.version if head else 0
             if latest != version - 1:
@@ -356,8 +431,22 @@ class Store:
         with self.snapshot() as snapshot:
             return snapshot.personas(scope)
 
-    def save_alignment(self, scope: Scope, name: str, state: str, now: datetime) -> None:
-        """Keep the state of an alignment under way, in place of an earlier one of this key."""
+    def epoch(self, scope: Scope) -> int | None:
+        """Return a number that changes when a user is forgotten; None if nothing is stored.
+
+        Slow work takes it before it reads, and gives it back with what it writes.
+        """
+        with self.snapshot() as snapshot:
+            head = snapshot.heads([owner_of(scope)]).get(owner_of(scope))
+        return head.epoch if head else None
+
+    def save_alignment(
+        self, scope: Scope, name: str, state: str, now: datetime, *, epoch: int | None = None
+    ) -> None:
+        """Keep the state of an alignment under way, in place of an earlier one of this key.
+
+        Raises UnknownUser if the user was forgotten meanwhile; see `add_persona`.
+        """
         row = {
             "tenant": scope.tenant,
             "user": scope.user,
@@ -365,9 +454,9 @@ class Store:
             "state": state,
             "updated": microseconds(now),
         }
-        with self._database.write() as connection:
-            self._take(connection, owner_of(scope), now, 0, 0)
-            connection.execute(self._sql.alignment, row)
+        with self.database.write() as connection:
+            self._take_known(connection, owner_of(scope), now, epoch)
+            connection.execute(self.sql.alignment, row)
 
     def load_alignment(self, scope: Scope, name: str) -> str | None:
         """Return the saved state of an alignment; None if there is none."""
@@ -381,9 +470,86 @@ class Store:
 
     def delete_alignment(self, scope: Scope, name: str) -> bool:
         """Delete a saved alignment; return whether there was one."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             keys = {**key(owner_of(scope)), "name_": name}
-            return bool(connection.execute(self._sql.drop_alignment, keys).rowcount)
+            return bool(connection.execute(self.sql.drop_alignment, keys).rowcount)
+
+    def _add_one(
+        self,
+        connection: Connection,
+        batch: Batch,
+        stored: dict[str, Row],
+        gated: Screened,
+        row: Row,
+        blob: bytes | None,
+        seq: int,
+    ) -> Added:
+        """Take one interaction that came through the gate into the batch, if it did."""
+        if gated.refusal is not None:
+            return Added(str(row["id"]), "SKIP", gated.refusal, gated.codes)
+        if self._screen.duplicates and is_small_talk(gated.interaction):
+            owner = str(row["tenant"]), str(row["user"])
+            keys = {"query_": row["query"], "role_": row["role"], "id_": row["id"]}
+            same = connection.execute(self.sql.repeated, {**key(owner), **keys}).scalar()
+            if same is not None:
+                why = f"{row['id']} says the same as {same}"
+                return Added(str(row["id"]), "SKIP", why, ("repeated",))
+        added = batch.add(stored, row, None if gated.codes else blob, seq)
+        if not gated.codes:
+            return added
+        kinds = ", ".join(code.removeprefix("secret:") for code in gated.codes)
+        reason = "; ".join(part for part in (added.reason, f"{kinds} removed") if part)
+        return replace(added, reason=reason, codes=added.codes + gated.codes)
+
+    def _enqueue(
+        self, connection: Connection, owner: Owner, first: int, last: int, now: datetime
+    ) -> None:
+        """Ask for the outbox's jobs about these numbers; one that waits already is widened."""
+        rows = [waiting_job(owner, kind, first, last, microseconds(now)) for kind in self._outbox]
+        if rows:
+            connection.execute(self.sql.enqueue, rows)
+
+    def _check_key(
+        self, connection: Connection, owner: Owner, name: str, rows: Sequence[Row]
+    ) -> None:
+        """Raise if this key was used: _AnsweredBefore by this write, else IdempotencyConflict."""
+        found = connection.execute(self.sql.receipt, {**key(owner), "key_": name}).first()
+        if found is None:
+            return
+        if found.hash != _hash_of(rows):
+            raise IdempotencyConflict(
+                f"idempotency key {name!r} of user {owner[1]!r} was used for another write; use "
+                "a new key for new content"
+            )
+        raise _AnsweredBefore(
+            [Added(**{**one, "codes": tuple(one["codes"])}) for one in json.loads(found.answer)]
+        )
+
+    def _keep_answer(
+        self,
+        connection: Connection,
+        name: str,
+        rows: Sequence[Row],
+        done: Sequence[Added],
+        now: datetime,
+    ) -> None:
+        row = {
+            "tenant": rows[0]["tenant"],
+            "user": rows[0]["user"],
+            "key": name,
+            "hash": _hash_of(rows),
+            "answer": json.dumps([one.to_json() for one in done]),
+            "created": microseconds(now),
+        }
+        connection.execute(insert(receipts), row)
+
+    def lock(self, connection: Connection, owner: Owner) -> None:
+        """Make other writers of this user wait, before anything is read to be changed.
+
+        On SQLite a write transaction has the whole database to itself already.
+        """
+        if self.sql.lock is not None:
+            connection.execute(self.sql.lock, key(owner))
 
     def _take(
         self, connection: Connection, owner: Owner, now: datetime, numbers: int, more: int
@@ -400,8 +566,22 @@ class Store:
             "epoch": secrets.randbits(62),
             "created": microseconds(now),
         }
-        last: int = connection.execute(self._sql.take, row).scalar_one()
+        last: int = connection.execute(self.sql.take, row).scalar_one()
         return last - numbers
+
+    def _take_known(
+        self, connection: Connection, owner: Owner, now: datetime, epoch: int | None
+    ) -> None:
+        """Lock a user for this transaction, unless what is to be written is of a forgotten one."""
+        self.lock(connection, owner)
+        head = Snapshot(connection).heads([owner]).get(owner)
+        forgotten = head is None and forgotten_at(connection, owner) is not None
+        if forgotten or (epoch is not None and (head is None or head.epoch != epoch)):
+            raise UnknownUser(
+                f"user {owner[1]!r} was forgotten; what was made of the earlier memories is not "
+                "stored"
+            )
+        self._take(connection, owner, now, 0, 0)
 
     def _delete(self, connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         """Delete events of one user, with what the log knows of their contents."""
@@ -410,12 +590,24 @@ class Store:
         owner = (str(rows[0]["tenant"]), str(rows[0]["user"]))
         seq = self._take(connection, owner, now, len(rows), -len(rows))
         keys = [{**key(owner), "id_": row["id"]} for row in rows]
-        connection.execute(self._sql.delete, keys)
-        connection.execute(self._sql.scrub, keys)
+        release(connection, self.sql, owner, [str(row["id"]) for row in rows], microseconds(now))
+        connection.execute(self.sql.delete, keys)
+        connection.execute(self.sql.scrub, keys)
         batch = Batch(microseconds(now), None)
         for number, row in enumerate(rows, start=seq):
             batch.log(row, "DELETE", number, None)
-        batch.write(connection, self._sql)
+        batch.write(connection, self.sql)
+
+
+class _AnsweredBefore(Exception):
+    def __init__(self, answer: list[Added]) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def _hash_of(rows: Sequence[Row]) -> str:
+    text = json.dumps([(row["id"], row["hash"]) for row in rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _check_count(value: int | None, what: str) -> None:

@@ -6,7 +6,9 @@ nearest are taken, so that no filter starves anybody.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,32 +17,54 @@ import numpy.typing as npt
 
 from persona_agent.errors import StoreError
 from persona_agent.memory.flat import FlatSearch
-from persona_agent.memory.rows import Owner
+from persona_agent.memory.index_file import Part
+from persona_agent.memory.lexicon import Lexicon, salience_of
+from persona_agent.memory.ranking import decay, fuse
+from persona_agent.memory.rows import Owner, Row, to_interaction
 from persona_agent.memory.snapshot import Head, Place, Snapshot, unknown
-from persona_agent.types import FloatArray, Scope
+from persona_agent.types import Explanation, FloatArray, Scope
 
 RELOAD = 64  # so many changes, or a quarter of the events if more, are not taken over one by one
+POOL = 50  # of each order, at least so many are fused
+SOME = 8192  # vectors read at once, so that a large user is not in memory twice
+EVENT_BYTES = 260  # of an event's place: its id, its rank by id, its numbers (measured)
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What is looked up: the `k` events of a scope nearest to `vector`, or the latest without one.
 
-    Only what is strictly earlier than the event `before` is found.
+    With `words` the order by vector is fused with the order by words. Only what is strictly
+    earlier than the event `before` is found, and nothing later than `until`, in microseconds.
+    `half_life`, in seconds, and `salience` weigh what is found.
     """
 
     scope: Scope
     k: int
     vector: FloatArray | None = None
     before: str | None = None
+    words: str | None = None
+    until: int | None = None
+    half_life: float | None = None
+    salience: bool = False
+    explain: bool = False
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether vectors and times are not enough."""
+        return self.words is not None or self.salience
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An event that was found, and its cosine similarity; without a vector, 1 / its recency."""
+    """An event that was found, and its cosine similarity; without a vector, 1 / its recency.
+
+    With words the score is the fusion of both orders; weights multiply it. See `RecallRequest`.
+    """
 
     id: str
     score: float
+    explanation: Explanation | None = None
 
 
 class UserIndex:
@@ -51,39 +75,93 @@ class UserIndex:
         self._embedder = embedder
         self._head: Head | None = None
         self._flat: FlatSearch | None = None
+        self._lexicon: Lexicon | None = None
+        self._end = 0
         self._place([])
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def follow(self, snapshot: Snapshot, head: Head, *, with_vectors: bool) -> None:
+    @property
+    def nbytes(self) -> int:
+        """The memory this takes, by estimate."""
+        parts = (self._flat, self._lexicon)
+        return 1000 + EVENT_BYTES * len(self) + sum(part.nbytes for part in parts if part)
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector; 0 while none is known."""
+        return self._flat.dim if self._flat else 0
+
+    def follow(
+        self, snapshot: Snapshot, head: Head, *, with_vectors: bool, with_texts: bool = False
+    ) -> None:
         """Become what the store holds at the snapshot, whose head of this user is `head`.
 
-        Raises StoreError if the store contradicts itself; the index is empty then.
+        What does not agree with the store's count is read anew. Raises StoreError if the store
+        contradicts itself; the index is empty then.
         """
         try:
-            if self._head != head and not self._catch_up(snapshot, head):
-                self._place(snapshot.order(self._owner))
-                self._flat = None
-            if len(self) != head.event_count:
-                raise StoreError(
-                    f"user {self._owner[1]!r} has {len(self)} events, but {head.event_count} are "
-                    "counted; the database was changed by another program"
-                )
+            if self._is_ahead_of(head) and (self._flat is not None or not with_vectors):
+                self._end = head.event_count
+            else:
+                self._update(snapshot, head)
             if with_vectors and self._flat is None:
-                ids, vectors = snapshot.vectors(self._owner, self._embedder)
-                self._flat = FlatSearch.filled(len(self), self._ranks(ids), vectors)
-            self._head = head
+                self._read_vectors(snapshot)
+            if with_texts:
+                self._read_texts(snapshot)
         except BaseException:
-            self._head = self._flat = None
-            self._place([])
+            self.clear()
             raise
+
+    def clear(self) -> None:
+        """Hold nothing; it is read again when it is followed."""
+        self._head = self._flat = self._lexicon = None
+        self._place([])
+
+    def part(self) -> Part | None:
+        """Return this as a part of a file, good until the next change; None if it holds nothing."""
+        if self._head is None:
+            return None
+        names = {code: name for name, code in self._codes.items()}
+        places = [
+            Place(*one[:3], names[one[3]], names[one[4]])
+            for one in zip(
+                self._ids, self._whens, self._seqs, self._agents, self._runs, strict=True
+            )
+        ]
+        if self._flat is None:
+            return Part(self._head, places, None, None)
+        return Part(self._head, places, self._flat.present, self._flat.vectors)
+
+    def load(self, part: Part) -> None:
+        """Become what a file kept; `follow` brings it up to date."""
+        self._place(part.places)
+        self._head = part.head
+        self._flat = self._lexicon = None
+        if part.vectors is not None and part.present is not None:
+            there = np.flatnonzero(part.present)
+            self._flat = FlatSearch.filled(len(self), there, part.vectors[there])
+
+    def checksum(self) -> str:
+        """Return a checksum over ids, order and vectors; what the store holds has `checksum_of`."""
+        part = self.part()
+        if part is None:
+            return ""
+        return _checksum([place.id for place in part.places], part.present, part.vectors)
+
+    def checksum_of(self, snapshot: Snapshot) -> str:
+        """Return the checksum that this would have if it were read anew from the store."""
+        fresh = UserIndex(self._owner, self._embedder)
+        head = snapshot.heads([self._owner])[self._owner]
+        fresh.follow(snapshot, head, with_vectors=self._flat is not None)
+        return fresh.checksum()
 
     def missing(self) -> list[str]:
         """Return the ids of events that have no vector, though vectors are loaded."""
-        if self._flat is None:
+        if self._flat is None or self._flat.is_whole:
             return []
-        return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present)]
+        return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present[: self._end])]
 
     def find(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """Return the hits of each lookup, in order: best first; equal scores, earlier first.
@@ -93,7 +171,9 @@ class UserIndex:
         """
         found: list[list[Hit]] = []
         for lookup in lookups:
-            end = self._end(lookup.before)
+            end = self._before(lookup.before)
+            if lookup.until is not None:
+                end = bisect_right(self._whens, lookup.until, 0, end)
             allowed = self._allowed(lookup.scope, end)
             if lookup.vector is None:
                 ranks = self._latest(allowed, end, lookup.k)
@@ -102,15 +182,77 @@ class UserIndex:
             elif self._flat is None:
                 raise StoreError("vectors were not loaded before a search; call follow first")
             else:
-                hits = self._flat.search(lookup.vector, lookup.k, end, allowed)
-                found.append([Hit(self._ids[rank], score) for rank, score in hits])
+                found.append(self._search(self._flat, lookup, lookup.vector, end, allowed))
         return found
 
-    def _end(self, before: str | None) -> int:
+    def _search(
+        self,
+        flat: FlatSearch,
+        lookup: Lookup,
+        vector: FloatArray,
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> list[Hit]:
+        aged, mattering = self._weights(lookup, end)
+        weights = aged if mattering is None else mattering if aged is None else aged * mattering
+        said: list[tuple[int, float]] = []
+        if lookup.words is None:
+            best = near = flat.search(vector, lookup.k, end, allowed, weights)
+        else:
+            pool = max(POOL, 4 * lookup.k)
+            near = flat.search(vector, pool, end, allowed)
+            said = self._texts.search(lookup.words, pool, end, allowed)
+            scores = fuse([[rank for rank, _ in near], [rank for rank, _ in said]])
+            if weights is not None:
+                scores = {rank: score * float(weights[rank]) for rank, score in scores.items()}
+            best = sorted(scores.items(), key=lambda one: (-one[1], one[0]))[: lookup.k]
+        if not lookup.explain:
+            return [Hit(self._ids[rank], score) for rank, score in best]
+        near_places = {rank: place for place, (rank, _) in enumerate(near, start=1)}
+        said_places = {rank: (place, score) for place, (rank, score) in enumerate(said, start=1)}
+        return [
+            Hit(
+                self._ids[rank],
+                score,
+                Explanation(
+                    flat.cosine(vector, rank) if flat.present[rank] else None,
+                    near_places.get(rank),
+                    said_places[rank][1] if rank in said_places else None,
+                    said_places[rank][0] if rank in said_places else None,
+                    1.0 if aged is None else float(aged[rank]),
+                    1.0 if mattering is None else float(mattering[rank]),
+                ),
+            )
+            for rank, score in best
+        ]
+
+    def _weights(
+        self, lookup: Lookup, end: int
+    ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
+        """Return how much the first `end` events count by age, and by salience; None for all 1."""
+        aged = None
+        if lookup.half_life is not None and end:
+            whens = np.frombuffer(self._whens, np.int64)[:end]
+            now = whens[-1]
+            if lookup.until is not None:
+                now = lookup.until
+            elif lookup.before is not None:
+                now = self._whens[self._rank[lookup.before]]
+            aged = decay((now - whens) / 1e6, lookup.half_life)
+        mattering = self._texts.salience[:end] if lookup.salience else None
+        return aged, mattering
+
+    @property
+    def _texts(self) -> Lexicon:
+        if self._lexicon is None:
+            raise StoreError("texts were not loaded before a search by words; call follow first")
+        return self._lexicon
+
+    def _before(self, before: str | None) -> int:
         if before is None:
-            return len(self)
+            return self._end
         rank = self._rank.get(before)
-        if rank is None:
+        if rank is None or rank >= self._end:
             raise unknown(self._owner, before)
         return rank
 
@@ -130,6 +272,44 @@ class UserIndex:
             return range(max(0, end - k), end)
         ranks: list[int] = np.flatnonzero(allowed).tolist()
         return ranks[max(0, len(ranks) - k) :]
+
+    def _is_ahead_of(self, head: Head) -> bool:
+        """Return whether only additions at the end set this apart from an older head.
+
+        A reader that began earlier is then served from what is here, cut at its own end.
+        """
+        mine = self._head
+        if mine is None or mine.epoch != head.epoch or head.next_seq >= mine.next_seq:
+            return False
+        added = mine.event_count - head.event_count
+        if added != mine.next_seq - head.next_seq:
+            return False
+        return min(self._seqs[head.event_count :]) >= head.next_seq
+
+    def _update(self, snapshot: Snapshot, head: Head) -> None:
+        caught_up = self._head == head or self._catch_up(snapshot, head)
+        if not caught_up or len(self) != head.event_count:
+            self._place(snapshot.order(self._owner))
+            self._flat = self._lexicon = None
+        if len(self) != head.event_count:
+            raise StoreError(
+                f"user {self._owner[1]!r} has {len(self)} events, but {head.event_count} are "
+                "counted; the database was changed by another program"
+            )
+        self._head = head
+        self._end = len(self)
+
+    def _read_vectors(self, snapshot: Snapshot) -> None:
+        flat = FlatSearch.filled(len(self), (), np.zeros((0, 0), np.float32))
+        if len(self) <= SOME:
+            ids, vectors = snapshot.vectors(self._owner, self._embedder)
+            flat.put(self._ranks(ids), vectors)
+        else:
+            for start in range(0, len(self), SOME):
+                some = self._ids[start : start + SOME]
+                ids, vectors = snapshot.vectors(self._owner, self._embedder, some)
+                flat.put(self._ranks(ids), vectors)
+        self._flat = flat
 
     def _catch_up(self, snapshot: Snapshot, head: Head) -> bool:
         """Take over what was written since this index's head; false if all must be read anew."""
@@ -152,12 +332,31 @@ class UserIndex:
             return False
         for place in new:
             self._append(place)
+        if self._lexicon is not None:
+            self._check_texts(snapshot, sorted(there))
         if self._flat is not None:
             ids, vectors = snapshot.vectors(self._owner, self._embedder, sorted(there))
             self._flat.grow(len(self))
             self._flat.clear(self._ranks(list(there)))
             self._flat.put(self._ranks(ids), vectors)
         return True
+
+    def _read_texts(self, snapshot: Snapshot) -> None:
+        """Take in the texts that are not in the lexicon yet."""
+        lexicon = self._lexicon or Lexicon()
+        for start in range(len(lexicon), self._end, SOME):
+            ids = self._ids[start : min(start + SOME, self._end)]
+            rows = snapshot.rows(self._owner, ids)
+            for event_id in ids:
+                lexicon.add(*_text(rows[event_id]))
+        self._lexicon = lexicon
+
+    def _check_texts(self, snapshot: Snapshot, ids: Sequence[str]) -> None:
+        """Drop the lexicon if one of these events has another text than it has there."""
+        known = [one for one in ids if self._rank[one] < len(self._texts)]
+        rows = snapshot.rows(self._owner, known)
+        if not all(self._texts.holds(self._rank[one], *_text(rows[one])) for one in known):
+            self._lexicon = None
 
     def _is_late(self, new: Sequence[Place]) -> bool:
         """Return whether an event stands before one that is known."""
@@ -170,19 +369,38 @@ class UserIndex:
         self._rank: dict[str, int] = {}
         self._last = (-(2**63), 0)
         self._seqs = array("q")
+        self._whens = array("q")
         self._agents = array("i")
         self._runs = array("i")
         self._codes: dict[str | None, int] = {None: 0}
         for place in places:
             self._append(place)
+        self._end = len(self._ids)
 
     def _append(self, place: Place) -> None:
         self._rank[place.id] = len(self._ids)
         self._ids.append(place.id)
         self._last = (place.when, place.seq)
         self._seqs.append(place.seq)
+        self._whens.append(place.when)
         self._agents.append(self._codes.setdefault(place.agent, len(self._codes)))
         self._runs.append(self._codes.setdefault(place.run, len(self._codes)))
 
     def _ranks(self, ids: Sequence[str]) -> list[int]:
         return [self._rank[event_id] for event_id in ids]
+
+
+def _text(row: Row) -> tuple[str, float]:
+    return to_interaction(row).text, salience_of(str(row["metadata"]))
+
+
+def _checksum(
+    ids: Sequence[str], present: npt.NDArray[np.bool_] | None, vectors: FloatArray | None
+) -> str:
+    digest = hashlib.blake2b("\n".join(map(repr, ids)).encode(), digest_size=16)
+    if present is not None and vectors is not None:
+        digest.update(present.tobytes())
+        for start in range(0, len(vectors), SOME):
+            some = slice(start, start + SOME)
+            digest.update(np.ascontiguousarray(vectors[some][present[some]], "<f4").tobytes())
+    return digest.hexdigest()

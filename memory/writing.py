@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import secrets
+from typing import TypeAlias, cast
 
 import numpy as np
-from sqlalchemy import Connection, and_, bindparam, delete, insert, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from persona_agent.memory.rows import Added, Row, decide, pack_content, to_interaction
-from persona_agent.memory.schema import alignments, changes, events, personas, users, vectors
+from persona_agent.memory.rows import Added, Owner, Row, decide, pack_content, to_interaction
+from persona_agent.memory.schema import (
+    alignments,
+    changes,
+    events,
+    evidence,
+    facts,
+    jobs,
+    personas,
+    receipts,
+    users,
+    vectors,
+)
+from persona_agent.memory.screen import TRUST, Trust
 from persona_agent.memory.snapshot import key, of_owner
-from persona_agent.types import FloatArray
+from persona_agent.types import FloatArray, Role
 
 Ref: TypeAlias = tuple[str, str, str]
 
 CHANGED = ("query", "response", "outcome", "item", "options", "metadata", "hash")
+
+
+# All that is kept about a user, in an order in which it can be deleted.
+OF_USER = (receipts, jobs, evidence, facts, alignments, personas, changes, vectors, events, users)
 
 
 class Statements:
@@ -31,10 +48,34 @@ class Statements:
                 "event_count": users.c.event_count + take.excluded.event_count,
             },
         ).returning(users.c.next_seq)
+        is_server = dialect == "postgresql"
+        self.lock = None
+        if is_server:
+            self.lock = select(users.c.next_seq).where(of_owner(users)).with_for_update()
         self.count = (
             update(users)
             .where(of_owner(users))
             .values(event_count=users.c.event_count + bindparam("by"))
+        )
+        enqueue = upsert(jobs)
+        first = (jobs.c.first_seq, enqueue.excluded.first_seq)
+        last = (jobs.c.last_seq, enqueue.excluded.last_seq)
+        self.enqueue = enqueue.on_conflict_do_update(
+            index_elements=[jobs.c.tenant, jobs.c.user, jobs.c.kind],
+            index_where=text("state = 'waiting'"),  # a bound value would match no index
+            set_={
+                "first_seq": func.least(*first) if is_server else func.min(*first),
+                "last_seq": func.greatest(*last) if is_server else func.max(*last),
+            },
+        )
+        self.receipt = select(receipts.c.hash, receipts.c.answer).where(
+            of_owner(receipts), receipts.c.key == bindparam("key_")
+        )
+        self.repeated = select(events.c.id).where(
+            of_owner(events),
+            events.c.query == bindparam("query_"),
+            events.c.role == bindparam("role_"),
+            events.c.id != bindparam("id_"),
         )
         self.insert = insert(events)
         self.log = insert(changes)
@@ -58,10 +99,7 @@ class Statements:
             .where(of_owner(changes), changes.c.event == bindparam("id_"))
             .values(old=None)
         )
-        self.forget = tuple(
-            delete(table).where(of_owner(table))
-            for table in (alignments, personas, changes, vectors, events, users)
-        )
+        self.forget = tuple(delete(table).where(of_owner(table)) for table in OF_USER)
         alignment = upsert(alignments)
         self.alignment = alignment.on_conflict_do_update(
             index_elements=[alignments.c.tenant, alignments.c.user, alignments.c.name],
@@ -75,8 +113,9 @@ class Statements:
 class Batch:
     """The rows that one transaction will write, gathered so that each table takes one statement."""
 
-    def __init__(self, at: int, embedder: str | None) -> None:
+    def __init__(self, at: int, embedder: str | None, trust: Trust | None = None) -> None:
         self._at = at
+        self._trust = trust
         self._embedder = embedder
         self._inserts: dict[Ref, Row] = {}
         self._updates: dict[Ref, Row] = {}
@@ -88,19 +127,20 @@ class Batch:
         """Take in one row to add; `stored` holds its user's rows by id, and is brought up to date."""
         event_id = str(row["id"])
         before = stored.get(event_id)
-        event, reason, whole = decide(before, row)
-        if event == "ADD":
-            whole = {**whole, "seq": seq, "created": self._at}
+        added, whole = decide(before, row)
+        if added.event == "ADD":
+            trust = self._trust or TRUST[cast(Role, row["role"])]
+            whole = {**whole, "seq": seq, "created": self._at, "trust": trust}
             self._inserts[_ref(whole)] = whole
             if blob is not None:
                 self.embed(whole, blob)
             self.log(whole, "ADD", seq, None)
-        elif event == "UPDATE" and before is not None:
+        elif added.event == "UPDATE" and before is not None:
             if to_interaction(row).text != to_interaction(whole).text:
                 blob = None  # it was made from a part of the text
             self.change(before, whole, blob, seq)
         stored[event_id] = whole
-        return Added(event_id, event, reason)
+        return added
 
     def change(self, before: Row, after: Row, blob: bytes | None, seq: int) -> None:
         """Take in the change of a row."""
@@ -160,6 +200,22 @@ class Batch:
             connection.execute(sql.embed, list(self._vectors.values()))
         if self._changes:
             connection.execute(sql.log, self._changes)
+
+
+def waiting_job(owner: Owner, kind: str, first: int, last: int, at: int) -> Row:
+    """Return the row of a job about a user's writes from `first` to `last`."""
+    return {
+        "tenant": owner[0],
+        "user": owner[1],
+        "id": secrets.token_hex(8),
+        "kind": kind,
+        "first_seq": first,
+        "last_seq": last,
+        "state": "waiting",
+        "attempts": 0,
+        "due": at,
+        "created": at,
+    }
 
 
 def blobs_of(array: FloatArray | None, embedder: str | None, count: int) -> list[bytes] | None:

@@ -19,6 +19,12 @@ from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
+from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
+from persona_agent.memory.facts import Fact
+from persona_agent.memory.forget import Receipt, forget
+from persona_agent.memory.index import Index
+from persona_agent.memory.index_file import index_path
+from persona_agent.memory.jobs import Ran, run_jobs
 from persona_agent.memory.rows import Added, Change
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, render
@@ -132,6 +138,7 @@ class PersonaAgent:
         api_key: str | None = None,
         threads: int | None = None,
         environ: Mapping[str, str] = os.environ,
+        facts: bool = False,
         **settings: Any,  # Any: passed on to the constructor, which checks them
     ) -> Self:
         """Return an agent on a database file or URL (created if absent).
@@ -139,18 +146,21 @@ class PersonaAgent:
         `llm` is a model specification (`local`, `gguf:PATH`, `openai:MODEL`) or any LLM, None
         for work that needs no model; the same for `embedder` (`minilm`, `hash`, `st:MODEL`).
         `threads` are the embedded model's. An endpoint's address and key that are not given are
-        looked up in `environ`. Raises StoreError, BackendError or ValueError, each saying the
-        way out.
+        looked up in `environ`. With `facts`, what users write asks for jobs that extract facts;
+        `run_jobs` does them. Raises StoreError, BackendError or ValueError, each saying the way
+        out.
         """
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        store = Store.open(database)
+        store = Store.open(database, outbox=(JOB,) if facts else ())
         try:
             model = (
                 open_llm(llm, base_url=base_url, api_key=api_key, threads=threads, environ=environ)
                 if isinstance(llm, str)
                 else llm
             )
-            return cls(EpisodicMemory(store, embed), model, **settings)
+            is_file = str(database) != ":memory:" and "://" not in str(database)
+            index = Index(embed.name, file=index_path(database) if is_file else None)
+            return cls(EpisodicMemory(store, embed, index), model, **settings)
         except BaseException:
             store.close()
             raise
@@ -183,17 +193,23 @@ class PersonaAgent:
         agent_id: str | None = None,
         run_id: str | None = None,
         metadata: Mapping[str, Json] | None = None,
+        idempotency_key: str | None = None,
     ) -> AddResult:
         """Remember interactions, chat messages or a plain text; returns after they are durable.
 
         A mapping with `role` and `content` is a chat message, any other is an interaction by its
         keys (`query`, `outcome`, `when`, …). The user is named once for all by `user_id`, or by
-        each interaction. An event that is already there is skipped, by its id. Raises InputError
-        for what cannot be read; then nothing is stored.
+        each interaction. An event that is already there is skipped, by its id. The same write
+        with the same `idempotency_key` again changes nothing and returns the same. Secrets are
+        taken out first, and the result says so. Raises InputError for what cannot be read; then
+        nothing is stored.
         """
         given = [content] if isinstance(content, (str, Interaction, Mapping)) else list(content)
         scope = self._scope(user_id, agent_id, run_id) if user_id is not None else None
-        return AddResult(tuple(self.memory.add(self._read(given, scope, metadata), self._now())))
+        events = self._read(given, scope, metadata)
+        return AddResult(
+            tuple(self.memory.add(events, self._now(), idempotency_key=idempotency_key))
+        )
 
     def search(
         self,
@@ -239,6 +255,25 @@ class PersonaAgent:
     def delete_all(self, *, user_id: str) -> int:
         """Delete all that is stored about a user; returns the number of memories deleted."""
         return self.memory.delete_all(self._scope(user_id), self._now())
+
+    def forget(self, user_id: str, *, dry_run: bool = False) -> Receipt:
+        """Forget all about a user, and return the receipt; with `dry_run`, tell what would go.
+
+        Work in flight for that user writes nothing any more.
+        """
+        scope = self._scope(user_id)
+        drop = self.memory.index.forget
+        return forget(self._store, scope, self._now(), dry_run=dry_run, drop_index=drop)
+
+    def facts(self, user_id: str, *, as_of: datetime | None = None) -> list[Fact]:
+        """Return the facts that hold about a user now, or held at a time, oldest first."""
+        return facts_of(self._store, self._scope(user_id), as_of)
+
+    def run_jobs(self, *, limit: int | None = None) -> list[Ran]:
+        """Do the jobs that are due, such as extracting facts; return how each attempt ended."""
+        if self.llm is None:
+            raise ValueError("extracting facts asks a model, but none was given; open with llm=")
+        return run_jobs(self._store, {JOB: fact_job(self.llm)}, limit=limit, clock=self._now)
 
     def history(self, memory_id: str, *, user_id: str) -> list[Change]:
         """Return what happened to a memory, oldest first."""

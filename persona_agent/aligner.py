@@ -51,6 +51,7 @@ class _Case:
     history: History
     task: Task
     state: AlignState
+    epoch: int | None
     after: Persona | None = None
 
 
@@ -153,7 +154,11 @@ class Aligner:
                     del cases[scope]
                 else:
                     case.state = result.unwrap()
-                    self._save(case.state)
+                    try:
+                        self._save(case)
+                    except UnknownUser as error:  # forgotten meanwhile: the others go on
+                        failed[scope] = error
+                        del cases[scope]
         done = {scope: self._commit(case) for scope, case in cases.items()}
         return [done[s] if s in done else Result(error=failed[s]) for s in scopes]
 
@@ -164,16 +169,17 @@ class Aligner:
         failed: dict[Scope, Exception],
     ) -> dict[Scope, _Case]:
         labelled: dict[Scope, list[Interaction]] = {}
+        epochs = {scope: self._store.epoch(scope) for scope in scopes}  # before anything is read
         for scope in scopes:
             try:
                 labelled[scope] = self._enough(scope, options)
             except PersonaAgentError as error:
                 failed[scope] = error
-        heads = self._heads(labelled, options, failed)
+        heads = self._heads(labelled, epochs, options, failed)
         cases = {}
         for scope, persona in heads.items():
             try:
-                cases[scope] = self._case(persona, labelled[scope], options)
+                cases[scope] = self._case(persona, labelled[scope], epochs[scope], options)
             except PersonaAgentError as error:
                 failed[scope] = error
         return cases
@@ -186,6 +192,7 @@ class Aligner:
     def _heads(
         self,
         labelled: Mapping[Scope, list[Interaction]],
+        epochs: Mapping[Scope, int | None],
         options: AlignOptions,
         failed: dict[Scope, Exception],
     ) -> dict[Scope, Persona]:
@@ -196,7 +203,8 @@ class Aligner:
         programs = [self._starting(scope, _seen(labelled[scope], options)) for scope in new]
         for scope, result in zip(new, run_many(programs, self._ports), strict=True):
             try:
-                heads[scope] = self._personas.save(first(result.unwrap()))
+                new_head = first(result.unwrap())
+                heads[scope] = self._personas.save(new_head, epoch=epochs[scope])
             except Exception as error:  # noqa: BLE001 - one user's failure is data to the others
                 failed[scope] = error
         return heads
@@ -210,7 +218,11 @@ class Aligner:
         return _start(scope, seen, lines)
 
     def _case(
-        self, persona: Persona, labelled: Sequence[Interaction], options: AlignOptions
+        self,
+        persona: Persona,
+        labelled: Sequence[Interaction],
+        epoch: int | None,
+        options: AlignOptions,
     ) -> _Case:
         history = split(labelled, options, repr(persona.scope.user))
         task = self.task((*history.earlier, *history.recent))
@@ -219,16 +231,16 @@ class Aligner:
         saved = self._load(persona.scope)
         if saved is not None:
             if _key(saved) == _key(state):
-                return _Case(persona, history, task, saved)
+                return _Case(persona, history, task, saved, epoch)
             if saved.accepted and _key(saved) == _key(
                 replace(state, base_version=persona.parent or 0)
             ):
                 before = self._personas.version(persona.scope, saved.base_version)
-                return _Case(before, history, task, saved, after=persona)
+                return _Case(before, history, task, saved, epoch, after=persona)
             if set(saved.held_out) & set(state.held_out):
                 state = replace(state, tried_before=saved.tried_before + len(saved.tried))
         _check_unseen(persona, history, labelled)
-        return _Case(persona, history, task, state)
+        return _Case(persona, history, task, state, epoch)
 
     def _commit(self, case: _Case) -> Result[Alignment]:
         alignment = finish(case.state, case.persona, case.history)
@@ -236,7 +248,7 @@ class Aligner:
             alignment = replace(alignment, after=case.after)
         elif alignment.accepted:
             try:
-                after = self._personas.save(alignment.after)
+                after = self._personas.save(alignment.after, epoch=case.epoch)
             except PersonaAgentError as error:  # the persona changed meanwhile, or the disk did
                 return Result(error=error, usage=alignment.usage)
             alignment = replace(alignment, after=after)
@@ -246,9 +258,10 @@ class Aligner:
         document = self._store.load_alignment(scope, KEY)
         return None if document is None else _adapter().validate_json(document)
 
-    def _save(self, state: AlignState) -> None:
-        document = json.dumps(as_json(state), ensure_ascii=False)
-        self._store.save_alignment(state.scope, KEY, document, now=self._now())
+    def _save(self, case: _Case) -> None:
+        document = json.dumps(as_json(case.state), ensure_ascii=False)
+        scope = case.state.scope
+        self._store.save_alignment(scope, KEY, document, now=self._now(), epoch=case.epoch)
 
 
 def _check_outcomes(labelled: Sequence[Interaction], task: Task) -> None:

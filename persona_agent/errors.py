@@ -7,7 +7,10 @@ PersonaAgentError
 │   └── ContextTooLong      the prompt does not fit the model's context
 ├── ReplyFormatError        the model answered something that cannot be used
 ├── StoreError              the database could not be opened, read or written
-│   └── UnknownUser         nothing is stored about this user
+│   ├── UnknownUser         nothing is stored about this user
+│   ├── UnknownInteraction  this user has no interaction of this id
+│   ├── PersonaConflict     somebody else stored a persona version first
+│   └── IdempotencyConflict this idempotency key was used for another write
 ├── InputError              a line, file or record that cannot be read as data
 ├── NotEnoughData           too few interactions for what was asked
 └── BudgetExceeded          the work would cost more than it may
@@ -44,6 +47,18 @@ class StoreError(PersonaAgentError):
 
 class UnknownUser(StoreError):
     """Nothing is stored about this user."""
+
+
+class UnknownInteraction(StoreError):
+    """No interaction of this id is stored for this user."""
+
+
+class PersonaConflict(StoreError):
+    """Somebody else stored a persona version first."""
+
+
+class IdempotencyConflict(StoreError):
+    """This idempotency key was used for another write."""
 
 
 class InputError(PersonaAgentError):

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from persona_agent import prompts
+from persona_agent.sensitive import check_not_sensitive
 from persona_agent.types import Record, Scope, check_text
 
 MAX_LINES = 24
@@ -132,9 +133,13 @@ def check_line(text: str) -> str:
 
 
 def clean_lines(
-    texts: Iterable[str], origin: Origin, evidence: Sequence[str]
+    texts: Iterable[str], origin: Origin, evidence: Sequence[str], *, sensitive: bool = False
 ) -> tuple[list[PersonaLine], list[str]]:
-    """Return the lines that can be made of free text, and why each other text was left out."""
+    """Return the lines that can be made of free text, and why each other text was left out.
+
+    What touches a sensitive category, such as health or religion, is left out too, unless
+    `sensitive` lets it in.
+    """
     lines: list[PersonaLine] = []
     refused: list[str] = []
     seen: set[str] = set()
@@ -142,6 +147,8 @@ def clean_lines(
         plain = prompts.as_data(text, MAX_LINE_CHARS).lstrip("-*• ").strip()
         try:
             line = PersonaLine(_sober(plain), tuple(evidence), origin)
+            if not sensitive:
+                check_not_sensitive(line.text)
         except ValueError as error:
             refused.append(str(error))
             continue

@@ -46,10 +46,11 @@ class Personas:
         """Return all versions, oldest first."""
         return [_read(stored) for stored in reversed(self._store.personas(scope))]
 
-    def save(self, persona: Persona) -> Persona:
+    def save(self, persona: Persona, *, epoch: int | None = None) -> Persona:
         """Store the next version and return it as stored.
 
-        Raises PersonaConflict if the head is no longer the version this one was made from.
+        Raises PersonaConflict if the head is no longer the version this one was made from, and
+        UnknownUser if the user was forgotten since `Store.epoch` gave `epoch`.
         """
         now = self._now()
         dated = replace(persona, created=now)
@@ -62,6 +63,7 @@ class Personas:
             origin=dated.origin,
             note=dated.note,
             scores=json.dumps(as_json(dated.scores)),
+            epoch=epoch,
         )
         return dated
 

@@ -6,8 +6,8 @@ of one. A deterministic implementation owes the law that a batch equals a map of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from persona_agent.types import (
     FloatArray,
@@ -18,6 +18,9 @@ from persona_agent.types import (
     RecallRequest,
     Scope,
 )
+
+# Scores pairs of a query and a text, one number a pair, higher for a better fit.
+Reranker: TypeAlias = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 
 
 class LLM(Protocol):

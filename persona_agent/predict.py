@@ -34,11 +34,15 @@ MAX_QUERY_CHARS = 600
 
 @dataclass(frozen=True, slots=True)
 class RecallPlan(Record):
-    """How many memories a prompt gets: the latest, the most similar, and their length in tokens."""
+    """How many memories a prompt gets: the latest, the most similar, and their length in tokens.
+
+    `hybrid` are those most like the query by meaning and by words.
+    """
 
     recent: int = 8
     similar: int = 0
     max_tokens: int = 1024
+    hybrid: int = 0
 
     def requests(self, scope: Scope, query: str, before: str | None) -> list[RecallRequest]:
         """Return the recalls this plan makes; none for a plan of nothing."""
@@ -52,6 +56,10 @@ class RecallPlan(Record):
         if self.similar:
             requests.append(
                 RecallRequest(scope, "similar", query, self.similar, self.max_tokens, before)
+            )
+        if self.hybrid:
+            requests.append(
+                RecallRequest(scope, "hybrid", query, self.hybrid, self.max_tokens, before)
             )
         return requests
 
@@ -258,7 +266,7 @@ def _label(one: Interaction, key: str, default: str) -> str:
 
 def _shown(task: Task, query: str, options: Sequence[str]) -> str:
     plain = prompts.as_data(query, MAX_QUERY_CHARS)
-    if task.numeric or not options or tuple(options) == task.options:
+    if task.numeric or tuple(options) == task.options or all(one in query for one in options):
         return plain
     listed = "; ".join(prompts.as_data(option, 120) for option in options)
     return prompts.text("predict", "options", query=plain, options=listed)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from persona_agent.errors import BackendError
+from persona_agent.errors import BackendError, StoreError
 from persona_agent.ports import LLM, Memory, Tool
 from persona_agent.types import (
     ModelReply,
@@ -93,8 +93,15 @@ def complete(requests: Sequence[ModelRequest]) -> Program[list[ModelReply]]:
 
 
 def recall(requests: Sequence[RecallRequest]) -> Program[list[RecallReply]]:
-    """Return what memory recalls for `requests`; use with `yield from`."""
-    return _typed((yield requests), RecallReply)
+    """Return what memory recalls for `requests`; use with `yield from`.
+
+    Raises StoreError if one of them could not be served; other programs go on.
+    """
+    replies = _typed((yield requests), RecallReply)
+    for reply in replies:
+        if reply.error is not None:
+            raise StoreError(reply.error)
+    return replies
 
 
 def call_tool(scope: Scope, name: str, arguments: Mapping[str, Any]) -> Program[ToolReply]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -20,9 +20,10 @@ import numpy.typing as npt
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
-RecallMode: TypeAlias = Literal["recent", "similar"]
+RecallMode: TypeAlias = Literal["recent", "similar", "hybrid"]
 
-MAX_ID_BYTES = 1024
+# PostgreSQL keeps at most 2,700 bytes in a row of an index, and a key is up to four ids long.
+MAX_ID_BYTES = 512
 ROLES: tuple[Role, ...] = ("user", "assistant", "tool", "system")
 
 
@@ -31,7 +32,7 @@ def check_id(value: str, what: str) -> str:
 
     Ids are opaque: quotes, slashes, spaces and control characters are fine. NUL and lone
     surrogates are not, because PostgreSQL and UTF-8 cannot hold them, nor is anything above
-    1,024 bytes. Raises TypeError or ValueError saying which.
+    512 bytes. Raises TypeError or ValueError saying which.
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is {value!r}; it must be a string")
@@ -153,6 +154,8 @@ class Interaction(Record):
             raise ValueError(
                 "an interaction needs a query, a response or an outcome; all are empty"
             )
+        if isinstance(self.options, str):
+            raise TypeError(f"options is the text {self.options!r}; give a sequence of texts")
         object.__setattr__(self, "options", tuple(self.options))
         if self.id:
             check_id(self.id, "interaction id")
@@ -183,12 +186,30 @@ class Interaction(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation(Record):
+    """Where a memory's score comes from; None for what took no part in it.
+
+    `cosine` and `bm25` stand with the places they gave, from 1; `decay` and `salience` are the
+    weights that multiplied the score; `rerank` is what a reranker put in its place.
+    """
+
+    cosine: float | None = None
+    cosine_rank: int | None = None
+    bm25: float | None = None
+    bm25_rank: int | None = None
+    decay: float = 1.0
+    salience: float = 1.0
+    rerank: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recalled(Record):
     """An interaction that came back from memory, with its score and the way it was found."""
 
     interaction: Interaction
     score: float
     mode: RecallMode
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +308,17 @@ class ModelReply(Record):
 
 @dataclass(frozen=True, slots=True)
 class RecallRequest(Record):
-    """Memories of one user: the `k` most recent, or those most similar to `query`.
+    """Memories of one user: the `k` most recent, or those most like `query`.
 
-    `before` is the id of an interaction: only what happened earlier than it is recalled, never
-    the interaction itself. `max_tokens` bounds the estimated length of all that comes back.
+    `similar` goes by meaning (cosine of vectors), `hybrid` by meaning and by words (BM25), their
+    orders fused. `before` is the id of an interaction: only what happened earlier than it is
+    recalled, never the interaction itself. `as_of` is a moment: only what happened up to then is
+    recalled. `max_tokens` bounds the estimated length of all that comes back.
+
+    A search may weigh what it finds: with `half_life` a memory counts half when it is that much
+    older than `as_of`, else than the event `before`, else than the latest; with `salience` it
+    counts by the number from 0 to 1 under "salience" in its metadata. With `explain` each memory
+    says where its score comes from.
     """
 
     scope: Scope
@@ -299,19 +327,35 @@ class RecallRequest(Record):
     k: int = 8
     max_tokens: int = 2048
     before: str | None = None
+    as_of: datetime | None = None
+    half_life: timedelta | None = None
+    salience: bool = False
+    explain: bool = False
 
     def __post_init__(self) -> None:
+        if self.mode not in ("recent", "similar", "hybrid"):
+            raise ValueError(f"mode is {self.mode!r}; it must be recent, similar or hybrid")
         if self.k < 0:
             raise ValueError(f"k is {self.k}; it must be 0 or more")
         if self.max_tokens < 0:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be 0 or more")
+        if self.as_of is not None and self.as_of.tzinfo is None:
+            raise ValueError(f"as_of is {self.as_of!r}; it must have a time zone")
+        if self.half_life is not None and self.half_life <= timedelta(0):
+            raise ValueError(f"half_life is {self.half_life}; it must be above 0")
+        if self.mode == "recent" and (self.half_life is not None or self.salience):
+            raise ValueError("half_life and salience weigh searches; recent goes by time alone")
 
 
 @dataclass(frozen=True, slots=True)
 class RecallReply(Record):
-    """What was recalled: oldest first for `recent`, best first for `similar`."""
+    """What was recalled: oldest first for `recent`, else best first.
+
+    `error` says why nothing could be, and is None when it could.
+    """
 
     memories: tuple[Recalled, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from persona_agent.cli.demo import demo
 from persona_agent.cli.doctor import doctor
 from persona_agent.cli.memory import add, search, users
 from persona_agent.cli.persona import persona
+from persona_agent.cli.reindex import reindex
 from persona_agent.cli.settings import Settings
+from persona_agent.cli.store import COMMANDS as STORE_COMMANDS
 from persona_agent.errors import PersonaAgentError
 
 EXIT_CODES = """
@@ -48,7 +50,19 @@ def cli(context: click.Context, /, **given: object) -> None:
     context.obj = Settings.of(given)
 
 
-for command in (demo, add, search, users, ask, align, persona, doctor, bench):
+for command in (
+    demo,
+    add,
+    search,
+    users,
+    ask,
+    align,
+    persona,
+    doctor,
+    bench,
+    reindex,
+    *STORE_COMMANDS,
+):
     cli.add_command(command)
 
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from persona_agent.eval import bench_act, bench_loop
+from persona_agent.eval import bench_act, bench_faults, bench_loop, bench_memory, bench_peers
 
 
 @click.group()
@@ -28,6 +28,29 @@ def loop(quick: bool, as_json: bool) -> None:
 def act(quick: bool, as_json: bool) -> None:
     """Answer one question at 1,000 memories: everything but the model, and the embedding."""
     _show(bench_act.measure(repeats=50 if quick else 300), as_json)
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="20,000 memories instead of 100,000 and a million.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+@click.option(
+    "--peers", is_flag=True, help="Install mem0 in a temporary place and measure it, too."
+)
+def memory(quick: bool, as_json: bool, peers: bool) -> None:
+    """Add and search memories of many users, beside raw sqlite3 and FAISS."""
+    figures = bench_memory.run(quick=quick)
+    if peers:
+        figures |= bench_peers.measure(quick=quick)
+    _show(figures, as_json)
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer deaths and operations.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def faults(quick: bool, as_json: bool) -> None:
+    """Kill writers, let many write at once, forget: what is lost, doubled, leaked or left."""
+    kills, operations = (10, 1_000) if quick else (200, 100_000)
+    _show(bench_faults.measure(kills=kills, operations=operations), as_json)
 
 
 def _show(figures: dict[str, float], as_json: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,7 +101,7 @@ def test_whatever_was_written_search_equals_brute_force(
     choice: int,
 ) -> None:
     directions = unit(np.random.default_rng(3).standard_normal((6, DIM)).astype(np.float32))
-    index = Index("h", max_rows=40)
+    index = Index("h", max_bytes=12_000)
     with Store.open(":memory:") as store:
         for steps in rounds:
             for action, number, minutes, agent, direction in steps:
@@ -146,20 +148,68 @@ def test_many_users_in_one_call_equal_each_alone() -> None:
 
 
 def test_memory_is_bounded_and_the_least_used_user_goes() -> None:
+    one = np.eye(1, DIM, dtype=np.float32)[0]
     with Store.open(":memory:") as store:
         for user in range(6):
             scope = Scope(f"u{user}")
-            store.add([event(i, scope) for i in range(10)], now=NOW)
-        index = Index("h", max_rows=25)
+            rows = np.ones((10, DIM), np.float32)
+            store.add([event(i, scope) for i in range(10)], rows, "h", now=NOW)
+        index = Index("h", max_bytes=12_000)
         for user in (0, 1, 2, 0, 3, 4, 5):
-            assert len(ids(index, store, Lookup(Scope(f"u{user}"), 3))) == 3
-            assert len(index) <= 25
-        big = [event(i, Scope("big")) for i in range(40)]
-        store.add(big, now=NOW)
-        assert len(ids(index, store, Lookup(Scope("big"), 40))) == 40
-        assert len(index) == 40
-        find(index, store, Lookup(Scope("u0"), 1))
-        assert len(index) == 10
+            assert len(ids(index, store, Lookup(Scope(f"u{user}"), 3, one))) == 3
+            assert 0 < index.nbytes <= 12_000
+        assert len(index) == 3
+        big = [event(i, Scope("big")) for i in range(80)]
+        store.add(big, np.ones((80, DIM), np.float32), "h", now=NOW)
+        assert len(ids(index, store, Lookup(Scope("big"), 80, one))) == 80
+        assert index.nbytes <= 12_000
+        assert len(ids(index, store, Lookup(Scope("u0"), 1, one))) == 1
+
+
+def test_a_slow_user_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    one = np.eye(1, DIM, dtype=np.float32)[0]
+    with Store.open(tmp_path / "store.db") as store:
+        for name in ("slow", "quick"):
+            store.add([event(0, Scope(name))], one.reshape(1, -1), "h", now=NOW)
+        index = Index("h")
+        find(index, store, Lookup(Scope("slow"), 1, one), Lookup(Scope("quick"), 1, one))
+        with store.snapshot() as snapshot:
+            heads = snapshot.heads([("default", "slow")])
+            with index._using(("default", "slow"), heads[("default", "slow")]):  # as if searching
+                found: list[list[Hit]] = []
+                thread = threading.Thread(
+                    target=lambda: found.extend(find(index, store, Lookup(Scope("quick"), 1, one)))
+                )
+                thread.start()
+                thread.join(10)
+                assert [hit.id for hit in found[0]] == ["e0"]
+
+
+def test_what_was_changed_behind_the_index_is_found_by_its_checksum_and_repaired(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.db"
+    lookup = Lookup(ANN, 1, np.eye(1, DIM, dtype=np.float32)[0])
+    index = Index("h")
+    with Store.open(path) as store:
+        store.add([event(0), event(1)], np.eye(2, DIM, dtype=np.float32), "h", now=NOW)
+        assert ids(index, store, lookup) == ["e0"]
+        with store.snapshot() as snapshot:
+            assert index.verify(snapshot) == []
+        raw = sqlite3.connect(path)
+        swapped = np.eye(2, DIM, dtype=np.float32)[::-1]
+        for number in range(2):
+            raw.execute(
+                "UPDATE vectors SET vector = ? WHERE event = ?",
+                (swapped[number].tobytes(), f"e{number}"),
+            )
+        raw.commit()
+        raw.close()
+        with store.snapshot() as snapshot:
+            assert index.verify(snapshot) == [("default", "ann")]
+        assert ids(index, store, lookup) == ["e1"]
+        with store.snapshot() as snapshot:
+            assert index.verify(snapshot) == []
 
 
 def test_what_another_process_wrote_is_noticed(tmp_path: Path) -> None:
@@ -238,8 +288,6 @@ def test_vectors_of_another_length_are_a_clear_error() -> None:
 
 
 def test_a_count_that_disagrees_is_refused(tmp_path: Path) -> None:
-    import sqlite3
-
     path = tmp_path / "store.db"
     with Store.open(path) as store:
         store.add([event(0), event(1)], now=NOW)
@@ -249,3 +297,16 @@ def test_a_count_that_disagrees_is_refused(tmp_path: Path) -> None:
         raw.close()
         with pytest.raises(StoreError, match="1 events, but 2 are counted"):
             find(Index("h"), store, Lookup(ANN, 1))
+
+
+@pytest.mark.parametrize("count", [127, 128, 129, 600])
+def test_large_users_with_ties_equal_brute_force(count: int) -> None:
+    rng = np.random.default_rng(count)
+    rows = unit(rng.standard_normal((40, DIM)).astype(np.float32))[rng.integers(0, 40, count)]
+    with Store.open(":memory:") as store:
+        store.add([event(i) for i in range(count)], rows, "h", now=NOW)
+        index = Index("h")
+        for k in (1, 7, 50, 700):
+            for before in (None, f"e{count - 1}", "e64"):
+                lookup = Lookup(ANN, k, rows[3], before)
+                assert find(index, store, lookup)[0] == nearest(store, lookup)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -356,3 +357,9 @@ def test_only_one_of_many_threads_wins_a_persona_version(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert len(won) == len(store.personas(ANN)) == 1
+
+
+def test_options_given_as_one_text_are_refused() -> None:
+    wrong: Any = "yes"  # Any: what a caller without a type checker may pass
+    with pytest.raises(TypeError, match="options is the text 'yes'"):
+        event(0, options=wrong)

@@ -1,0 +1,164 @@
+"""Facts in the store: reading them as of a time, writing a merge, and the job that extracts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+
+from persona_agent.memory.facts import Fact, Merge, extract, merge
+from persona_agent.memory.jobs import Commit, Handler, Job
+from persona_agent.memory.rows import Owner, microseconds, owner_of, time_of, to_interaction
+from persona_agent.memory.schema import changes, events, evidence, facts
+from persona_agent.memory.snapshot import key, of_owner
+from persona_agent.memory.store import Store
+from persona_agent.ports import LLM
+from persona_agent.program import Ports, run
+from persona_agent.types import Interaction, Scope
+
+JOB = "facts"
+
+_FACTS = select(facts).where(of_owner(facts)).order_by(facts.c.valid_from, facts.c.id)
+_EVIDENCE = (
+    select(evidence.c.fact, evidence.c.event)
+    .join(
+        events,
+        (events.c.tenant == evidence.c.tenant)
+        & (events.c.user == evidence.c.user)
+        & (events.c.id == evidence.c.event),
+    )
+    .where(of_owner(evidence))
+    .order_by(events.c.when, events.c.seq)
+)
+_WRITTEN = (
+    select(changes.c.event)
+    .where(
+        of_owner(changes),
+        changes.c.seq >= bindparam("first"),
+        changes.c.seq <= bindparam("last"),
+        changes.c.action.in_(["ADD", "UPDATE"]),
+    )
+    .distinct()
+)
+_TRUSTED = (
+    select(events)
+    .where(
+        of_owner(events),
+        events.c.role == "user",
+        events.c.trust == "user",
+        events.c.id.in_(bindparam("ids", expanding=True)),
+    )
+    .order_by(events.c.when, events.c.seq)
+)
+
+
+def facts_of(store: Store, scope: Scope, as_of: datetime | None = None) -> list[Fact]:
+    """Return the facts that hold about a user now, or that held at a time, oldest first."""
+    every = all_facts(store, scope)
+    if as_of is None:
+        return [one for one in every if one.valid_until is None]
+    return [one for one in every if one.holds(as_of)]
+
+
+def all_facts(store: Store, scope: Scope) -> list[Fact]:
+    """Return all facts about a user, those that hold no more too, oldest first."""
+    with store.database.read() as connection:
+        return read_facts(connection, owner_of(scope))
+
+
+def read_facts(connection: Connection, owner: Owner) -> list[Fact]:
+    """Return all facts about a user, oldest first."""
+    proof: dict[str, list[str]] = {}
+    for fact, event in connection.execute(_EVIDENCE, key(owner)):
+        proof.setdefault(fact, []).append(event)
+    rows = connection.execute(_FACTS, key(owner)).mappings()
+    return [_fact(row, proof.get(row["id"], ())) for row in rows]
+
+
+def write_merge(connection: Connection, owner: Owner, found: Merge, now: datetime) -> None:
+    """Write what a merge says, in the connection's transaction."""
+    whose = {"tenant": owner[0], "user": owner[1]}
+    if found.new:
+        connection.execute(
+            insert(facts),
+            [{**whose, **_row(one), "created": microseconds(now)} for one in found.new],
+        )
+    pairs = [(one.id, event) for one in found.new for event in one.evidence]
+    if pairs or found.repeated:
+        rows = [
+            {**whose, "fact": fact, "event": event} for fact, event in [*pairs, *found.repeated]
+        ]
+        connection.execute(insert(evidence), rows)
+    for one in found.closed:
+        change = update(facts).where(of_owner(facts), facts.c.id == one.id)
+        row = _row(one)
+        connection.execute(
+            change.values(valid_until=row["valid_until"], superseded_by=row["superseded_by"]),
+            key(owner),
+        )
+
+
+def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
+    """Return the handler of jobs of the kind "facts": extract facts from what was written.
+
+    Only the user's own words are read, as they are when the job runs. `sensitive` lets facts of
+    sensitive categories in.
+    """
+
+    def work(store: Store, job: Job) -> Commit:
+        owner = owner_of(job.scope)
+        with store.database.read() as connection:
+            written = _written(connection, owner, job)
+            known = [one for one in read_facts(connection, owner) if one.valid_until is None]
+        found = run(extract(written, known, sensitive=sensitive), Ports(llm))
+
+        def commit(connection: Connection) -> None:
+            # The user's row is locked now: what was read before the model was asked is read again,
+            # and evidence that was changed or deleted meanwhile counts no more.
+            before = {one.id: one for one in written}
+            there = {
+                one.id: one for one in _written(connection, owner, job) if before.get(one.id) == one
+            }
+            result = merge(read_facts(connection, owner), found.drafts, there)
+            write_merge(connection, owner, result, datetime.now(UTC))
+
+        return commit
+
+    return work
+
+
+def _written(connection: Connection, owner: Owner, job: Job) -> list[Interaction]:
+    span = {**key(owner), "first": job.first_seq, "last": job.last_seq}
+    ids = list(connection.execute(_WRITTEN, span).scalars())
+    found: list[Interaction] = []
+    for start in range(0, len(ids), 1000):
+        rows = connection.execute(_TRUSTED, {**key(owner), "ids": ids[start : start + 1000]})
+        found.extend(to_interaction(dict(row)) for row in rows.mappings())
+    return sorted(found, key=lambda one: one.when)
+
+
+def _row(one: Fact) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "kind": one.kind,
+        "text": one.text,
+        "confidence": one.confidence,
+        "valid_from": microseconds(one.valid_from),
+        "valid_until": None if one.valid_until is None else microseconds(one.valid_until),
+        "superseded_by": one.superseded_by,
+    }
+
+
+def _fact(row: RowMapping | Mapping[str, Any], proof: Sequence[str]) -> Fact:  # Any: of the schema
+    return Fact(
+        row["id"],
+        row["kind"],
+        row["text"],
+        tuple(proof),
+        row["confidence"],
+        time_of(row["valid_from"]),
+        None if row["valid_until"] is None else time_of(row["valid_until"]),
+        row["superseded_by"],
+    )

@@ -1,0 +1,84 @@
+"""Forgetting a user: every row, the index, and a receipt that can be checked.
+
+One transaction deletes the rows and leaves a tombstone; a job in flight finds its row gone and
+writes nothing. Then the write-ahead log is emptied, since deleted text stays in it until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from persona_agent.memory.failpoint import failpoint
+from persona_agent.memory.lineage import count_rows, erase, pseudonym
+from persona_agent.memory.rows import Owner, microseconds, owner_of
+from persona_agent.memory.store import Store
+from persona_agent.types import Record, Scope
+
+OUTSIDE = (
+    "backups and copies of the database that you made",
+    "what a model's provider logged of earlier prompts, and prompt caches until they are evicted",
+)
+OF_SERVER = (
+    "the server's dead rows until it vacuums, and its write-ahead log until it is recycled",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt(Record):
+    """What was forgotten: rows by table, in the name of a hash; and what is beyond our reach.
+
+    `log_emptied` is false if another reader kept SQLite's write-ahead log from being emptied:
+    then it still holds deleted text, and `forget` is to be called again.
+    """
+
+    subject: str
+    at: datetime
+    dry_run: bool
+    rows: dict[str, int]
+    log_emptied: bool
+    beyond_reach: tuple[str, ...]
+
+    def __str__(self) -> str:
+        verb = "would go" if self.dry_run else "gone"
+        rows = [f"  {count} {table}" for table, count in self.rows.items() if count]
+        head = f"{verb}, under the name {self.subject} at {self.at:%Y-%m-%d %H:%M:%S}Z:"
+        lines = [head, *(rows or ["  nothing was stored"])]
+        if not self.log_emptied:
+            lines.append("the write-ahead log is in use by a reader and not emptied: forget again")
+        return "\n".join([*lines, "beyond reach:", *(f"  {one}" for one in self.beyond_reach)])
+
+
+def forget(
+    store: Store,
+    scope: Scope,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    drop_index: Callable[[Owner], None] | None = None,
+) -> Receipt:
+    """Forget all about a user, or tell what would be forgotten, and return the receipt.
+
+    `drop_index` is told whom to drop from an index, such as `Index.forget`. Raises ValueError for
+    a scope with an agent or a run: `delete_all` deletes those.
+    """
+    if scope.agent is not None or scope.run is not None:
+        raise ValueError("only a whole user can be forgotten; give a scope without agent and run")
+    owner = owner_of(scope)
+    emptied = True
+    with store.database.write() as connection:
+        store.lock(connection, owner)
+        subject = pseudonym(connection, owner)
+        if dry_run:
+            rows = count_rows(connection, owner)
+        else:
+            rows = erase(connection, store.sql, owner, microseconds(now))
+            failpoint("forget-before-commit")
+    if not dry_run:
+        failpoint("forget-after-commit")
+        if drop_index is not None:
+            drop_index(owner)
+        emptied = store.database.flush_log()
+    beyond = OUTSIDE + (OF_SERVER if store.database.dialect == "postgresql" else ())
+    return Receipt(subject, now, dry_run, rows, emptied, beyond)

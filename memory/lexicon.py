@@ -1,0 +1,122 @@
+"""The words of one user's texts, for BM25; and how much each text matters.
+
+Our own, since a database's full-text search differs between databases, ranks by statistics of all
+users together, and cannot be cut at a moment: what is asked about the past must not be answered
+with word counts of the future. Here the statistics are those of the texts that may be found.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+WORD = re.compile(r"\w+")
+K1 = 1.2  # how soon repeating a word stops to count
+B = 0.75  # how much long texts are held back
+DECIMALS = 6
+WORD_BYTES = 250  # of a word's place in the lexicon (measured)
+
+
+class Lexicon:
+    """Texts at ranks 0 to n - 1, by their words."""
+
+    def __init__(self) -> None:
+        self._ranks: dict[str, array[int]] = {}
+        self._times: dict[str, array[int]] = {}
+        self._lengths = array("i")
+        self._hashes = array("q")
+        self._salience = array("d")
+        self._postings = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory this takes, by estimate."""
+        return WORD_BYTES * len(self._ranks) + 8 * self._postings + 20 * len(self)
+
+    @property
+    def salience(self) -> npt.NDArray[np.float64]:
+        """How much each text matters, from 0 to 1."""
+        return np.array(self._salience)
+
+    def add(self, text: str, salience: float = 1.0) -> None:
+        """Take in the text of the next rank."""
+        rank = len(self._lengths)
+        counts = Counter(WORD.findall(text.casefold()))
+        for word, times in counts.items():
+            if word not in self._ranks:
+                self._ranks[word], self._times[word] = array("i"), array("i")
+            self._ranks[word].append(rank)
+            self._times[word].append(times)
+        self._postings += len(counts)
+        self._lengths.append(sum(counts.values()))
+        self._hashes.append(hash(text))
+        self._salience.append(salience)
+
+    def holds(self, rank: int, text: str, salience: float) -> bool:
+        """Return whether this is the text at a rank."""
+        return self._hashes[rank] == hash(text) and self._salience[rank] == salience
+
+    def scores(
+        self, query: str, end: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[np.float64]:
+        """Return the BM25 of each of the first `end` texts; 0 without a word of the query.
+
+        `allowed`, of length `end`, says which texts there are: others count for nothing and score
+        0. Rounded to six decimals. A word repeated in the query counts once.
+        """
+        scores = np.zeros(end)
+        lengths = np.frombuffer(self._lengths, np.int32)[:end] if end else np.zeros(0, np.int32)
+        total = end if allowed is None else int(allowed.sum())
+        if not total:
+            return scores
+        mean = float(lengths.mean() if allowed is None else lengths[allowed].mean())
+        for word in sorted(set(WORD.findall(query.casefold()))):  # one order: sums of floats
+            if word not in self._ranks:
+                continue
+            ranks = np.frombuffer(self._ranks[word], np.int32)
+            ranks = ranks[: int(np.searchsorted(ranks, end))]
+            times = np.frombuffer(self._times[word], np.int32)[: len(ranks)]
+            if allowed is not None:
+                there = allowed[ranks]
+                ranks, times = ranks[there], times[there]
+            rarity = math.log1p((total - len(ranks) + 0.5) / (len(ranks) + 0.5))
+            held = K1 * (1 - B + B * lengths[ranks] / mean)
+            scores[ranks] += rarity * times * (K1 + 1) / (times + held)
+        return scores.round(DECIMALS)
+
+    def search(
+        self, query: str, k: int, end: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> list[tuple[int, float]]:
+        """Return ranks and BM25 of the best `k` texts with a word of the query, best first.
+
+        Of equals, the earlier first.
+        """
+        scores = self.scores(query, end, allowed)
+        hits = np.flatnonzero(scores)
+        best = hits[np.lexsort((hits, -scores[hits]))[:k]]
+        return [(int(rank), float(scores[rank])) for rank in best]
+
+
+def salience_of(metadata: str) -> float:
+    """Return how much an event matters by its metadata, JSON: `salience` from 0 to 1; else 1.
+
+    >>> salience_of('{"salience": 0.25}'), salience_of('{"salience": "much"}'), salience_of("{}")
+    (0.25, 1.0, 1.0)
+    """
+    if '"salience"' not in metadata:
+        return 1.0
+    value = cast("Mapping[str, object]", json.loads(metadata)).get("salience")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return 1.0
+    return min(1.0, max(0.0, float(value)))

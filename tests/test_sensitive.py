@@ -1,0 +1,38 @@
+"""Sensitive categories stay out of personas unless somebody lets them in."""
+
+from __future__ import annotations
+
+import pytest
+
+from persona_agent.persona import clean_lines
+from persona_agent.sensitive import categories
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Was diagnosed with asthma.", ("health",)),
+        ("A devout Muslim who prays daily", ("religion",)),
+        ("Votes for the Labour Party", ("politics",)),
+        ("Is gay", ("sexuality",)),
+        ("Is Hispanic", ("ethnicity",)),
+        ("His sister's mail is ann@example.com", ("contact",)),
+        ("Call his wife at +44 20 7946 0958", ("contact",)),
+        ("Mother lives at 12 Abbey Road", ("contact",)),
+        ("Gives comedies 4 of 5; likes films of 1994 and 1995", ()),
+        ("Rates .8 above others over 31 films", ()),
+        ("Aids his neighbours", ("health",)),  # a list of words errs
+        ("", ()),
+    ],
+)
+def test_categories(text: str, found: tuple[str, ...]) -> None:
+    assert categories(text) == found
+
+
+def test_a_sensitive_line_is_left_out_with_its_category_and_can_be_let_in() -> None:
+    texts = ["likes short films", "is diabetic"]
+    lines, refused = clean_lines(texts, "summary", ["e1"])
+    assert [line.text for line in lines] == ["likes short films"]
+    assert len(refused) == 1
+    assert "health" in refused[0]
+    assert len(clean_lines(texts, "summary", ["e1"], sensitive=True)[0]) == 2
