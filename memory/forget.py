@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from persona_agent.errors import StoreError
 from persona_agent.memory.failpoint import failpoint
+from persona_agent.memory.index_file import index_path
 from persona_agent.memory.lineage import count_rows, erase, pseudonym
 from persona_agent.memory.rows import Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
@@ -60,8 +63,9 @@ def forget(
 ) -> Receipt:
     """Forget all about a user, or tell what would be forgotten, and return the receipt.
 
-    `drop_index` is told whom to drop from an index, such as `Index.forget`. Raises ValueError for
-    a scope with an agent or a run: `delete_all` deletes those.
+    `drop_index` is told whom to drop from an index, such as `Index.forget`; without it, the saved
+    index beside a SQLite file is removed, and is made again when it is needed. Raises ValueError
+    for a scope with an agent or a run: `delete_all` deletes those.
     """
     if scope.agent is not None or scope.run is not None:
         raise ValueError("only a whole user can be forgotten; give a scope without agent and run")
@@ -79,6 +83,18 @@ def forget(
         failpoint("forget-after-commit")
         if drop_index is not None:
             drop_index(owner)
+        elif store.database.path is not None:
+            _remove(index_path(store.database.path))
         emptied = store.database.flush_log()
     beyond = OUTSIDE + (OF_SERVER if store.database.dialect == "postgresql" else ())
     return Receipt(subject, now, dry_run, rows, emptied, beyond)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the rows are gone, but the saved index {path} cannot be removed: {error.strerror}; "
+            "remove it, it is a cache"
+        ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from persona_agent.agent import PersonaAgent
 from persona_agent.cli import main
 from persona_agent.memory.jobs import MAX_ATTEMPTS, Jobs
 from persona_agent.memory.screen import Screen
@@ -56,6 +57,21 @@ def test_forget_tells_then_does_then_verify_agrees(
     assert (found["problems"], found["residue"], found["users"]) == ([], [], 1)
     folder = str(db.parent)
     assert call(db, "verify", "--canary", "bob", "--folder", folder, capsys=capsys)["residue"] == []
+
+
+def test_a_saved_index_is_forgotten_too(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with PersonaAgent.open(db, llm=None, embedder="hash") as agent:
+        for user in ("bob", "ann"):
+            agent.search("canary", user_id=user)
+        agent.memory.save_index()
+    assert call(db, "verify", "--canary", "bob", code=1, capsys=capsys)["residue"]
+    call(db, "forget", "bob", "--yes", capsys=capsys)
+    assert call(db, "verify", "--canary", "bob", capsys=capsys)["residue"] == []
+    with PersonaAgent.open(db, llm=None, embedder="hash") as agent:
+        assert agent.search("tea", user_id="ann").results
+        agent.memory.save_index()
+        agent.forget("ann")
+    assert call(db, "verify", "--canary", "ann", capsys=capsys)["residue"] == []
 
 
 def test_export_and_import(db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,12 +43,12 @@ with Store.open(sys.argv[1]) as store:
 
 @pytest.mark.real("postgresql")
 def test_nothing_is_lost_doubled_leaked_or_left() -> None:
-    found = bench_faults.measure(kills=4, operations=400, writes=40)
+    found = bench_faults.measure(kills=3, operations=240, writes=30)
     assert found["databases"] == 2
-    assert found["kills"] == 2 * (4 + len(NAMES))
+    assert found["kills"] == 2 * (3 + len(NAMES))
     assert found["acked"] > 0
-    assert found["two_writers_kept"] == 80
-    assert found["operations"] == 800
+    assert found["two_writers_kept"] == 60
+    assert found["operations"] == 480
     zero = ("acked_lost", "index_mismatches", "duplicate_rows", "leaks", "missing_own")
     assert {name: found[name] for name in (*zero, "residue_hits", "verify_problems")} == (
         dict.fromkeys((*zero, "residue_hits", "verify_problems"), 0)
