@@ -1,6 +1,6 @@
 """The demo: an agent learns real people from their histories, judged on what they did next.
 
-For a dozen users of MovieLens-100K, in time order: remember the past, align, then predict the
+For some users of MovieLens-100K, in time order: remember the past, align, then predict the
 ratings of the next films, and which of several next films was rated highest. Every arm sees the
 same past and is judged on the same films; nothing about them was seen by anything before.
 """
@@ -29,7 +29,7 @@ from persona_agent.propose import miner, textual_gradient
 from persona_agent.task import Prediction, Situation, Task, score, situation
 from persona_agent.types import Record, Sampling, Scope, Usage
 
-NEXT = 12
+NEXT = 8
 CHOICES = 4
 MOST_QUESTIONS = 2
 LEAST, MOST = 80, 300
@@ -54,10 +54,10 @@ class Settings(Record):
     predictions (the textual gradient). Models as small as the embedded one write neither well.
     """
 
-    users: int = 12
+    users: int = 10
     seed: int = 0
     prose: bool = False
-    options: AlignOptions = AlignOptions(rounds=1, plan=RecallPlan(recent=6))
+    options: AlignOptions = AlignOptions(rounds=1, held_out=10, plan=RecallPlan(recent=5))
 
 
 @dataclass(frozen=True, slots=True)

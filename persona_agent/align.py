@@ -6,8 +6,8 @@ resumes identically. What it adds is the gate (`gate.py`), anchors that must not
 lines that survive, and proposers that need no model (`propose.py`).
 
 A user's labelled history is split in time: earlier | recent | anchors | held out. The persona
-starts from what is earlier. Each round simulates the next block of the recent ones, later than
-everything that made the persona so far, and proposes from it. The gate judges on what is held out
+starts from what is earlier. Each round takes the next block of the recent ones, later than
+everything that made the persona so far, simulates it, and proposes from it. The gate judges on what is held out
 and on the anchors, later than all proposing. So no prompt holds, not even in its persona, the
 outcome of the interaction it predicts, or of a later one.
 """
@@ -199,18 +199,16 @@ def _round(
         scores = (yield from _score([state.lines], history.held_out, task, state))[0]
         state = replace(state, scores=scores, old_scores=scores)
     block, known = _block(history, state)
-    jobs = yield from _jobs(state.lines, block, task, state)
-    simulated = yield from predict(jobs, task, calibration=state.options.calibration)
     situated = Situated(
         scope=state.scope,
         lines=state.lines,
         locked=tuple(line for line in persona.lines if line.locked),
         history=known,
-        simulated=tuple(map(Simulation, block, simulated)),
+        recent=block,
+        simulate=lambda: _simulate(state, block, task),
         task=task,
         round=state.round,
         seed=state.options.seed,
-        tried=frozenset(_key(one.lines) for one in state.tried),
     )
     drafts = yield from _drafts(situated, proposers, persona, state)
     state = replace(state, round=state.round + 1)
@@ -287,6 +285,15 @@ def _check(state: AlignState, persona: Persona, history: History) -> None:
         )
 
 
+def _simulate(
+    state: AlignState, block: Sequence[Interaction], task: Task
+) -> Program[tuple[Simulation, ...]]:
+    """Return what the agent predicts of a block, all in one batch, beside what happened."""
+    jobs = yield from _jobs(state.lines, block, task, state)
+    predictions = yield from predict(jobs, task, calibration=state.options.calibration)
+    return tuple(map(Simulation, block, predictions))
+
+
 def _block(
     history: History, state: AlignState
 ) -> tuple[tuple[Interaction, ...], tuple[Interaction, ...]]:
@@ -356,7 +363,7 @@ def _drafts(
     situated: Situated, proposers: Sequence[Proposer], persona: Persona, state: AlignState
 ) -> Program[list[Draft]]:
     """Return what the proposers propose, made legal, without what was tried before."""
-    seen = {_key(state.lines), *situated.tried}
+    seen = {_key(state.lines), *(_key(one.lines) for one in state.tried)}
     drafts = []
     for proposer in proposers:
         for draft in (yield from proposer(situated)):

@@ -6,7 +6,7 @@ returns drafts. The gate does not care who proposed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,17 +40,21 @@ class Simulation(Record):
 
 @dataclass(frozen=True, slots=True)
 class Situated(Record):
-    """What a proposer may know: the persona, the history before the gate, and the simulations."""
+    """What a proposer may know: the persona, and the history up to this round's recent block.
+
+    `simulate` returns a program that predicts the recent block, in one batch; a proposer that
+    does not learn from mistakes need not pay for it.
+    """
 
     scope: Scope
     lines: tuple[PersonaLine, ...]
     locked: tuple[PersonaLine, ...]
     history: tuple[Interaction, ...]
-    simulated: tuple[Simulation, ...]
+    recent: tuple[Interaction, ...]
+    simulate: Callable[[], Program[tuple[Simulation, ...]]]
     task: Task
     round: int
     seed: int
-    tried: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +150,7 @@ def textual_gradient(situated: Situated) -> Program[list[Draft]]:
     a simulated interaction, in one batch, then one rewrite. Only the user's own turns take part.
     Proposes nothing if the model gives no critique or no usable rewrite.
     """
-    judged = [one for one in situated.simulated if one.interaction.role == "user"]
-    if not judged:
-        return []
+    judged = yield from situated.simulate()
     persona = render(situated.lines) or "- nothing yet"
     replies = yield from complete([_critique(one, persona, situated.task) for one in judged])
     feedback = [

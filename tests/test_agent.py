@@ -575,7 +575,7 @@ def _fresh(users: list[str], **more: Any) -> list[Any]:
         return agent.align(users)
 
 
-@pytest.mark.parametrize("after", range(7))
+@pytest.mark.parametrize("after", range(5))
 def test_an_alignment_stopped_by_a_dead_model_resumes_to_the_same_end(
     opened: Open, after: int
 ) -> None:

@@ -17,10 +17,10 @@ from persona_agent.llm import open_llm
 
 
 @click.command()
-@click.option("--users", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--users", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Which users.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--held-out", type=click.IntRange(2), default=12, show_default=True)
+@click.option("--held-out", type=click.IntRange(2), default=10, show_default=True)
 @click.option("--prose", is_flag=True, help="Let the model write summaries and critiques, too.")
 @click.option("--out", type=click.Path(file_okay=False), default="out/demo", show_default=True)
 @click.pass_obj
