@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from os import PathLike
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Connection, insert
 
+from persona_agent.closing import Closing
 from persona_agent.errors import (
     IdempotencyConflict,
     PersonaConflict,
@@ -59,7 +58,7 @@ __all__ = [
 BUSY_TIMEOUT = 5.0
 
 
-class Store:
+class Store(Closing):
     """Interactions, vectors, personas and alignments under way, by tenant and user.
 
     Safe to use from many threads, and from many processes on one file or server.
@@ -99,17 +98,6 @@ class Store:
     def close(self) -> None:
         """Close the database. A store in memory is gone then."""
         self.database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeAlias, overload
 
 from persona_agent import prompts
 from persona_agent.act import Answer, answer, remembered
 from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
+from persona_agent.closing import Closing
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
@@ -88,7 +88,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class PersonaAgent:
+class PersonaAgent(Closing):
     """An agent that knows each of its users: remembers, aligns, answers.
 
     `open` builds one from names; the constructor takes the parts. Close it, or use it in a
@@ -171,17 +171,6 @@ class PersonaAgent:
         close = getattr(self.llm, "close", None)  # a model that holds nothing has no close
         if close is not None:
             close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- memories ---------------------------------------------------------------------------
 

