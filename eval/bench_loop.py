@@ -14,20 +14,12 @@ from pathlib import Path
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.align import AlignOptions
+from persona_agent.eval.movielens import RATING
 from persona_agent.llm import FakeLLM
 from persona_agent.memory.embed import HashEmbedder
-from persona_agent.task import Task
 from persona_agent.types import Interaction, ModelReply, ModelRequest, Scope
 
 EVENTS = 50
-TASK = Task(
-    "rating",
-    query_label="Film",
-    outcome_label="Rating",
-    options=("1", "2", "3", "4", "5"),
-    numeric=True,
-    item_name="film",
-)
 GENRES = ("Drama", "Comedy", "Action", "Horror", "Romance", "Thriller")
 
 
@@ -45,7 +37,7 @@ def measure(*, users: int, seed: int = 0) -> dict[str, float]:
             Path(folder) / "bench.db",
             llm=model,
             embedder=HashEmbedder(32),
-            task=TASK,
+            task=RATING,
             options=AlignOptions(rounds=2),
         )
         with agent:
