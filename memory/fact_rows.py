@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from persona_agent.memory.schema import changes, events, evidence, facts
 from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.memory.store import Store
 from persona_agent.ports import LLM
-from persona_agent.program import Ports, run
+from persona_agent.program import Ports, run, salted
 from persona_agent.types import Interaction, Scope
 
 JOB = "facts"
@@ -100,11 +100,16 @@ def write_merge(connection: Connection, owner: Owner, found: Merge, now: datetim
         )
 
 
-def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
+def fact_job(
+    llm: LLM,
+    *,
+    sensitive: bool = False,
+    salt: Callable[[Scope], str | None] = lambda scope: None,
+) -> Handler:
     """Return the handler of jobs of the kind "facts": extract facts from what was written.
 
     Only the user's own words are read, as they are when the job runs. `sensitive` lets facts of
-    sensitive categories in.
+    sensitive categories in; `salt` names the prefix cache of a user's prompts.
     """
 
     def work(store: Store, job: Job) -> Commit:
@@ -112,7 +117,8 @@ def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
         with store.database.read() as connection:
             written = _written(connection, owner, job)
             known = [one for one in read_facts(connection, owner) if one.valid_until is None]
-        found = run(extract(written, known, sensitive=sensitive), Ports(llm))
+        program = extract(written, known, sensitive=sensitive)
+        found = run(salted(program, salt(job.scope)), Ports(llm))
 
         def commit(connection: Connection) -> None:
             # The user's row is locked now: what was read before the model was asked is read again,

@@ -29,11 +29,12 @@ from persona_agent.memory.rows import Added, Change
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, render
 from persona_agent.personas import PersonaHandle, Personas
-from persona_agent.ports import LLM, Embedder, Tool
+from persona_agent.ports import LLM, Embedder, SaltedLLM, Tool
 from persona_agent.predict import Job, RecallPlan, predict, remember
-from persona_agent.program import Ports, Program, Result, arun, run
+from persona_agent.program import Ports, Program, Result, arun, run, salted
 from persona_agent.propose import Proposer, miner, textual_gradient
 from persona_agent.records import TICK, chat, interaction
+from persona_agent.salts import CacheSalts
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
 from persona_agent.types import (
@@ -107,7 +108,13 @@ class PersonaAgent(Closing):
         proposers: Sequence[Proposer] = PROPOSERS,
         summarise_history: bool = True,
         clock: Callable[[], datetime] = _now,
+        cache_salts: CacheSalts | None = None,
     ) -> None:
+        """Use these parts.
+
+        `cache_salts` says who may share the engine's prefix cache; None: the users of a tenant,
+        where the engine keeps caches apart. Given ones are an error where it does not.
+        """
         self.memory = memory
         self.llm = llm
         self._store = memory.store
@@ -116,6 +123,7 @@ class PersonaAgent(Closing):
         self._options = options
         self._now = clock
         self._ports = Ports(llm, memory)
+        self._salts = cache_salts
         self._personas = Personas(memory.store, clock)
         self._aligner = Aligner(
             memory.store,
@@ -125,6 +133,7 @@ class PersonaAgent(Closing):
             task=task,
             proposers=proposers,
             summarise_history=summarise_history,
+            salt=self._salt,
         )
 
     @classmethod
@@ -262,7 +271,9 @@ class PersonaAgent(Closing):
         """Do the jobs that are due, such as extracting facts; return how each attempt ended."""
         if self.llm is None:
             raise ValueError("extracting facts asks a model, but none was given; open with llm=")
-        return run_jobs(self._store, {JOB: fact_job(self.llm)}, limit=limit, clock=self._now)
+        return run_jobs(
+            self._store, {JOB: fact_job(self.llm, salt=self._salt)}, limit=limit, clock=self._now
+        )
 
     def history(self, memory_id: str, *, user_id: str) -> list[Change]:
         """Return what happened to a memory, oldest first."""
@@ -347,7 +358,8 @@ class PersonaAgent(Closing):
         block = [Situation(one, task.options) if isinstance(one, str) else one for one in queries]
         memories = run(remember(scope, self._options.plan, block, None), self._ports)
         jobs = [Job(persona.lines, known, one) for known, one in zip(memories, block, strict=True)]
-        return run(predict(jobs, task, calibration=self._options.calibration), self._ports)
+        program = predict(jobs, task, calibration=self._options.calibration)
+        return run(salted(program, self._salt(scope)), self._ports)
 
     # --- the persona and its alignment ------------------------------------------------------
 
@@ -400,6 +412,22 @@ class PersonaAgent(Closing):
 
     def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
         return Scope(user, self._tenant, agent, run_id)
+
+    def _salt(self, scope: Scope) -> str | None:
+        """Return the name of the prefix cache that a user's prompts may use."""
+        if self._salts is None or self._salts.policy != "off":
+            honoured = isinstance(self.llm, SaltedLLM) and self.llm.honours_salt
+            if not honoured and self._salts is not None:
+                raise ValueError(
+                    f"the cache policy is {self._salts.policy!r}, but the model does not keep "
+                    "prefix caches apart; use one that does (local, vllm:, or openai: before "
+                    "vLLM), or the policy 'off'"
+                )
+            if not honoured:
+                return None
+        if self._salts is None:
+            self._salts = CacheSalts()
+        return self._salts.of(scope)
 
     def _persona(self, scope: Scope) -> Persona:
         return self._personas.head(scope) or self._aligner.start(scope, self._options)
@@ -464,4 +492,4 @@ class PersonaAgent(Closing):
             max_steps=max_steps,
             sampling=sampling,
         )
-        return program, ports
+        return salted(program, self._salt(persona.scope)), ports

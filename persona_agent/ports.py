@@ -48,6 +48,16 @@ class ConcurrentLLM(LLM, Protocol):
         ...
 
 
+@runtime_checkable
+class SaltedLLM(LLM, Protocol):
+    """A model that keeps the prefix caches of different salts apart, or knows that it does not."""
+
+    @property
+    def honours_salt(self) -> bool:
+        """Whether requests of different `cache_salt` reuse nothing of each other."""
+        ...
+
+
 class Embedder(Protocol):
     """Turns texts into vectors of unit length."""
 

@@ -120,20 +120,47 @@ def call_tool(scope: Scope, name: str, arguments: Mapping[str, Any]) -> Program[
 def metered(program: Program[T]) -> Program[tuple[T, Usage]]:
     """Return what `program` returns and what its model requests cost; use with `yield from`."""
     usage = Usage()
+
+    def count(replies: list[Reply]) -> None:
+        nonlocal usage
+        for reply in replies:
+            if isinstance(reply, ModelReply):
+                usage += reply.usage
+
+    value = yield from _relayed(program, inward=count)
+    return value, usage
+
+
+def salted(program: Program[T], salt: str | None) -> Program[T]:
+    """Return what `program` returns; its model requests carry `salt`, whatever they carried."""
+
+    def mark(requests: Sequence[Request]) -> Sequence[Request]:
+        return [
+            replace(one, cache_salt=salt) if isinstance(one, ModelRequest) else one
+            for one in requests
+        ]
+
+    return _relayed(program, outward=mark)
+
+
+def _relayed(
+    program: Program[T],
+    outward: Callable[[Sequence[Request]], Sequence[Request]] = lambda requests: requests,
+    inward: Callable[[list[Reply]], None] = lambda replies: None,
+) -> Program[T]:
+    """Drive `program` from within another, seeing what goes out and what comes in."""
     try:
         requests = next(program)
         while True:
             try:
-                replies = yield requests
+                replies = yield outward(requests)
             except Exception as error:  # noqa: BLE001 - whatever a driver throws is the program's
                 requests = program.throw(error)
                 continue
-            for reply in replies:
-                if isinstance(reply, ModelReply):
-                    usage += reply.usage
+            inward(replies)
             requests = program.send(replies)
     except StopIteration as stop:
-        return stop.value, usage
+        return cast(T, stop.value)
     finally:
         program.close()
 

@@ -96,6 +96,11 @@ class LocalLLM(Closing):
         """The secret that `base_url` asks for; another one each time."""
         return self._llamas[0].api_key
 
+    @property
+    def honours_salt(self) -> bool:
+        """True: a slot whose last prompt had another salt reads the whole prompt."""
+        return True
+
     def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         """Return one reply a request, in order.
 
