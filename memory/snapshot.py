@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from sqlalchemy import (
@@ -21,9 +21,9 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 
 from persona_agent.errors import StoreError, UnknownInteraction
+from persona_agent.memory.prepared import raw_cursor
 from persona_agent.memory.rows import (
     CONTENT,
     Change,
@@ -75,11 +75,11 @@ def key(owner: Owner) -> dict[str, object]:
 
 # Statements are built once: building one costs as much as running it.
 _OWN_EVENTS = of_owner(events)
-_HEADS = (users.c.tenant, users.c.user, users.c.epoch, users.c.next_seq, users.c.event_count)
-_WHOLE = tuple(events.c[name] for name in ("tenant", "user", "id", *CONTENT))
+_HEADS = (users.c.epoch, users.c.next_seq, users.c.event_count)
+_EVENT_COLUMNS = tuple(events.c)
+_CONTENT = tuple(events.c[name] for name in CONTENT)
 _PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
 _EVENT = select(events).where(_OWN_EVENTS, events.c.id == bindparam("id_"))
-_SOME_EVENTS = select(events).where(_OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True)))
 _HEAD = select(users).where(of_owner(users))
 _ORDER = _PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq)
 _SOME_PLACES = _PLACES.where(
@@ -130,14 +130,13 @@ class Snapshot:
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""
         found: dict[Owner, Head] = {}
-        for tenant, user, *numbers in self._look_up(_HEADS, 2, owners):
-            found[(tenant, user)] = Head(*numbers)
+        for place, *numbers in self._look_up(_HEADS, 2, owners):
+            found[owners[place]] = Head(*numbers)
         return found
 
     def order(self, owner: Owner) -> list[Place]:
         """Return the places of all events of an owner, in time order."""
-        rows = self._connection.execute(_ORDER, key(owner))
-        return [Place(*row) for row in rows]
+        return list(map(Place._make, self._connection.execute(_ORDER, key(owner)).all()))
 
     def places(self, owner: Owner, ids: Sequence[str]) -> list[Place]:
         """Return the places of those of these events that exist, in time order."""
@@ -165,47 +164,49 @@ class Snapshot:
         """
         keys = {**key(owner), "embedder": embedder}
         if ids is None:
-            rows = list(self._connection.execute(_VECTORS, keys))
+            rows = self._connection.execute(_VECTORS, keys).all()
         else:
             rows = [
                 row
                 for some in _chunks(ids)
-                for row in self._connection.execute(_SOME_VECTORS, {**keys, "ids": some})
+                for row in self._connection.execute(_SOME_VECTORS, {**keys, "ids": some}).all()
             ]
         if not rows:
             return [], np.zeros((0, 0), np.float32)
-        sizes = {len(row.vector) for row in rows}
+        found, blobs = zip(*rows, strict=True)
+        sizes = set(map(len, blobs))
         if len(sizes) > 1:
             raise StoreError(
                 f"vectors of user {owner[1]!r} by embedder {embedder!r} have "
                 f"{sorted(size // 4 for size in sizes)} dimensions; they must have one length"
             )
-        flat = np.frombuffer(b"".join(row.vector for row in rows), "<f4")
-        return [row.event for row in rows], flat.reshape(len(rows), -1).astype(np.float32)
+        flat = np.frombuffer(b"".join(blobs), "<f4").reshape(len(rows), -1)
+        return list(found), flat.astype(np.float32, copy=False)
 
     def interactions(self, refs: Sequence[tuple[Owner, str]]) -> list[Interaction]:
         """Return these events, in this order, of many owners in one query.
 
         Raises UnknownInteraction for one that is not there.
         """
-        wanted = list(dict.fromkeys(refs))
-        found: dict[tuple[Owner, str], Interaction] = {}
-        keys = [(*owner, event_id) for owner, event_id in wanted]
-        for row in self._look_up(_WHOLE, 3, keys):
-            found[(row[:2], row[2])] = interaction_of(row)
-        for owner, event_id in wanted:
-            if (owner, event_id) not in found:
-                raise unknown(owner, event_id)
-        return [found[ref] for ref in refs]
+        found: list[Interaction | None] = [None] * len(refs)
+        for place, *content in self._look_up(
+            _CONTENT, 3, [(*owner, event_id) for owner, event_id in refs]
+        ):
+            owner, event_id = refs[place]
+            found[place] = interaction_of(owner, event_id, content)
+        for ref, one in zip(refs, found, strict=True):
+            if one is None:
+                raise unknown(*ref)
+        return cast("list[Interaction]", found)
 
     def rows(self, owner: Owner, ids: Sequence[str]) -> dict[str, Row]:
         """Return the rows of those of these events that exist, by id."""
-        found: dict[str, Row] = {}
-        for some in _chunks(ids):
-            keys = {**key(owner), "ids": some}
-            for row in self._connection.execute(_SOME_EVENTS, keys).mappings():
-                found[row["id"]] = dict(row)
-        return found
+        names = [column.name for column in _EVENT_COLUMNS]
+        keys = [(*owner, event_id) for event_id in dict.fromkeys(ids)]
+        return {
+            keys[place][2]: dict(zip(names, values, strict=True))
+            for place, *values in self._look_up(_EVENT_COLUMNS, 3, keys)
+        }
 
     def row(self, scope: Scope, event_id: str) -> Row:
         """Return the row of an event; raises UnknownInteraction if there is none in this scope."""
@@ -311,25 +312,19 @@ class Snapshot:
     def _look_up(
         self, columns: tuple[Column[Any], ...], width: int, keys: Sequence[tuple[str, ...]]
     ) -> Iterator[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
-        """Give these columns of the rows whose first `width` are one of these keys, perhaps repeated.
+        """Give these columns of the rows whose key begins with one of `keys`, each of this width.
 
-        Past SQLAlchemy, which takes longer to run such a statement than SQLite does.
+        Before the columns stands the place of its key. Past SQLAlchemy, which takes longer to run
+        such a statement than SQLite does.
         """
-        dialect = self._connection.dialect
-        cursor = self._connection.connection.cursor()
-        try:
-            for some in _chunks(keys):
+        mark = "?" if self._connection.dialect.name == "sqlite" else "%s"
+        with raw_cursor(self._connection) as cursor:
+            for start in range(0, len(keys), CHUNK):
+                some = keys[start : start + CHUNK]
                 size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
-                some += some[-1:] * (size - len(some))
-                statement = _look_up(
-                    columns, width, size, "?" if dialect.name == "sqlite" else "%s"
-                )
-                cursor.execute(statement, tuple(chain.from_iterable(some)))
+                values = [*chain.from_iterable(some), *[None] * (width * (size - len(some)))]
+                cursor.execute(_look_up(columns, width, size, start, mark), values)
                 yield from cursor.fetchall()
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError(None, None, error) from error
-        finally:
-            cursor.close()
 
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
@@ -340,19 +335,21 @@ def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
 
 
 @lru_cache(maxsize=64)
-def _look_up(columns: tuple[Column[Any], ...], width: int, size: int, mark: str) -> str:
-    """Return the statement that finds `size` rows of any owners by the first columns of their key.
+def _look_up(columns: tuple[Column[Any], ...], width: int, size: int, start: int, mark: str) -> str:
+    """Return the statement that finds rows of any owners by the first columns of `size` keys.
 
-    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)". `mark` is how
-    the driver writes a parameter.
+    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)"; a key of NULLs
+    joins nothing. The places of the keys begin with `start`. `mark` is how the driver writes a
+    parameter.
     """
-    tuples = ["(" + ", ".join([mark] * width) + ")"] * size
+    table = columns[0].table
+    values = ", ".join(f"({start + i}, {', '.join([mark] * width)})" for i in range(size))
     keys = [f"k{j}" for j in range(width)]
-    names = [f'{column.table.name}."{column.name}"' for column in columns]
-    same = " AND ".join(f"{name} = {one}" for name, one in zip(names, keys, strict=False))
+    same = [f'{table.name}."{one.name}" = {key}' for one, key in zip(table.c, keys, strict=False)]
+    names = [f'{table.name}."{column.name}"' for column in columns]
     return (
-        f"WITH wanted({', '.join(keys)}) AS (VALUES {', '.join(tuples)}) "
-        f"SELECT {', '.join(names)} FROM wanted JOIN {columns[0].table.name} ON {same}"
+        f"WITH wanted(place, {', '.join(keys)}) AS (VALUES {values}) "
+        f"SELECT place, {', '.join(names)} FROM wanted JOIN {table.name} ON {' AND '.join(same)}"
     )
 
 

@@ -554,7 +554,7 @@ class Store(Closing):
             "epoch": secrets.randbits(62),
             "created": microseconds(now),
         }
-        last: int = connection.execute(self.sql.take, row).scalar_one()
+        last: int = self.sql.take.returned(connection, row)
         return last - numbers
 
     def _take_known(

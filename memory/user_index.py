@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +56,7 @@ class Lookup:
         return self.words is not None or self.salience
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """An event that was found, and its cosine similarity; without a vector, 1 / its recency.
 
     With words the score is the fusion of both orders; weights multiply it. See `RecallRequest`.
@@ -284,7 +284,7 @@ class UserIndex:
         added = mine.event_count - head.event_count
         if added != mine.next_seq - head.next_seq:
             return False
-        return min(self._seqs[head.event_count :]) >= head.next_seq
+        return all(seq >= head.next_seq for seq in self._seqs[head.event_count :])
 
     def _update(self, snapshot: Snapshot, head: Head) -> None:
         caught_up = self._head == head or self._catch_up(snapshot, head)
@@ -365,17 +365,18 @@ class UserIndex:
         return (new[0].when, new[0].seq) < self._last
 
     def _place(self, places: Sequence[Place]) -> None:
-        self._ids: list[str] = []
-        self._rank: dict[str, int] = {}
-        self._last = (-(2**63), 0)
-        self._seqs = array("q")
-        self._whens = array("q")
-        self._agents = array("i")
-        self._runs = array("i")
+        ids, whens, seqs, agents, runs = zip(*places, strict=True) if places else [()] * 5
+        self._ids: list[str] = list(ids)
+        self._rank: dict[str, int] = dict(zip(ids, range(len(ids)), strict=True))
+        self._last = (whens[-1], seqs[-1]) if places else (-(2**63), 0)
+        self._seqs = array("q", seqs)
+        self._whens = array("q", whens)
         self._codes: dict[str | None, int] = {None: 0}
-        for place in places:
-            self._append(place)
-        self._end = len(self._ids)
+        for name in dict.fromkeys((*agents, *runs)):
+            self._code(name)
+        self._agents = array("i", map(self._codes.__getitem__, agents))
+        self._runs = array("i", map(self._codes.__getitem__, runs))
+        self._end = len(ids)
 
     def _append(self, place: Place) -> None:
         self._rank[place.id] = len(self._ids)
@@ -383,8 +384,11 @@ class UserIndex:
         self._last = (place.when, place.seq)
         self._seqs.append(place.seq)
         self._whens.append(place.when)
-        self._agents.append(self._codes.setdefault(place.agent, len(self._codes)))
-        self._runs.append(self._codes.setdefault(place.run, len(self._codes)))
+        self._agents.append(self._code(place.agent))
+        self._runs.append(self._code(place.run))
+
+    def _code(self, name: str | None) -> int:
+        return self._codes.setdefault(name, len(self._codes))
 
     def _ranks(self, ids: Sequence[str]) -> list[int]:
         return [self._rank[event_id] for event_id in ids]
