@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from persona_agent import prompts
 from persona_agent.errors import BackendError, ReplyFormatError
@@ -20,10 +20,18 @@ from persona_agent.memory.screen import redacted
 from persona_agent.persona import check_line
 from persona_agent.program import Program, complete
 from persona_agent.sensitive import check_not_sensitive
-from persona_agent.types import Interaction, Json, ModelReply, ModelRequest, Record, Sampling
+from persona_agent.types import (
+    Fact,
+    FactKind,
+    Interaction,
+    Json,
+    ModelReply,
+    ModelRequest,
+    Record,
+    Sampling,
+)
 
-Kind: TypeAlias = Literal["preference", "habit", "goal", "background"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[FactKind, ...] = get_args(FactKind)
 
 MAX_FACTS = 8  # of one request
 MAX_EVENTS = 12  # shown in one request
@@ -43,33 +51,10 @@ ORDER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Fact(Record):
-    """A statement about a user, the events it rests on, and from when until when it holds.
-
-    `valid_from` is the time of the latest event that it rests on when it is made, so that it says
-    nothing of later ones. `valid_until` is None while it holds; `superseded_by` names its
-    successor.
-    """
-
-    id: str
-    kind: Kind
-    text: str
-    evidence: tuple[str, ...]
-    confidence: float
-    valid_from: datetime
-    valid_until: datetime | None = None
-    superseded_by: str | None = None
-
-    def holds(self, at: datetime) -> bool:
-        """Return whether this fact was held at a time."""
-        return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
-
-
-@dataclass(frozen=True, slots=True)
 class FactDraft(Record):
     """A fact as a model proposes it, and the ids of the facts that it makes untrue."""
 
-    kind: Kind
+    kind: FactKind
     text: str
     evidence: tuple[str, ...]
     confidence: float

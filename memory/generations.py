@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from persona_agent.errors import StoreError
 from persona_agent.memory.rows import owner_of
-from persona_agent.memory.schema import events, meta, users, vectors
+from persona_agent.memory.schema import events, fact_vectors, meta, users, vectors
 from persona_agent.memory.store import Store
 from persona_agent.ports import Embedder
 from persona_agent.types import FloatArray, Record, Scope
@@ -230,7 +230,10 @@ def _embed(store: Store, embedder: Embedder, label: str, keys: Sequence[Key]) ->
 
 
 def _remove_others(store: Store, label: str) -> int:
-    """Remove the vectors of all other labels, a user at a time; return how many."""
+    """Remove the vectors of all other labels, a user at a time; return how many of events.
+
+    Facts are few: they get their vectors when they are next searched.
+    """
     with store.database.read() as connection:
         if (
             connection.execute(
@@ -245,6 +248,12 @@ def _remove_others(store: Store, label: str) -> int:
         others = and_(
             vectors.c.tenant == tenant, vectors.c.user == user, vectors.c.embedder != label
         )
+        others_of_facts = and_(
+            fact_vectors.c.tenant == tenant,
+            fact_vectors.c.user == user,
+            fact_vectors.c.embedder != label,
+        )
         with store.database.write() as connection:
             removed += connection.execute(delete(vectors).where(others)).rowcount
+            connection.execute(delete(fact_vectors).where(others_of_facts))
     return removed

@@ -23,16 +23,23 @@ from persona_agent.memory.rows import Owner, owner_of
 from persona_agent.memory.snapshot import Head, Snapshot, unknown
 from persona_agent.memory.telemetry import SILENT
 from persona_agent.memory.user_index import EVENT_BYTES, Hit, Lookup, UserIndex
+from persona_agent.types import Fact
 
 MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The hits of each lookup, and which events could not be found for want of a vector."""
+    """The hits of each lookup, and which events and facts could not be found for want of a vector."""
 
     hits: list[list[Hit]]
     missing: dict[Owner, list[str]]
+    missing_facts: dict[Owner, list[Fact]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was missing."""
+        return not self.missing and not self.missing_facts
 
 
 @dataclass(slots=True)
@@ -92,6 +99,7 @@ class Index:
             by_owner.setdefault(owner_of(lookup.scope), []).append(place)
         hits: list[list[Hit]] = [[] for _ in lookups]
         missing: dict[Owner, list[str]] = {}
+        missing_facts: dict[Owner, list[Fact]] = {}
         heads = snapshot.heads(list(by_owner))
         for owner, places in by_owner.items():
             own = [lookups[place] for place in places]
@@ -105,14 +113,19 @@ class Index:
             searched = any(lookup.vector is not None for lookup in own)
             with self._using(owner, head) as user:
                 texts = any(lookup.needs_texts for lookup in own)
+                facts = any(lookup.needs_facts for lookup in own)
                 if not len(user):
                     self.observer.count("index_loads")
-                user.follow(snapshot, head, with_vectors=searched, with_texts=texts)
+                user.follow(
+                    snapshot, head, with_vectors=searched, with_texts=texts, with_facts=facts
+                )
                 for place, found in zip(places, user.find(own), strict=True):
                     hits[place] = found
                 if searched and (lacking := user.missing()):
                     missing[owner] = lacking
-        return Found(hits, missing)
+                if facts and (unembedded := user.missing_facts()):
+                    missing_facts[owner] = unembedded
+        return Found(hits, missing, missing_facts)
 
     def use(self, embedder: str) -> None:
         """Hold the vectors that the store keeps under this label; those of another are dropped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar, cast
@@ -46,11 +46,12 @@ CHUNK = 1024  # rows asked for in one statement; a power of two
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far a user's writes have come: equal heads mean that nothing was written between."""
+    """How far a user's writes have come: equal heads mean that no event was written between."""
 
     epoch: int
     next_seq: int
     event_count: int
+    fact_seq: int = field(default=0, compare=False)  # of the facts alone
 
 
 class Place(NamedTuple):
@@ -75,7 +76,7 @@ def key(owner: Owner) -> dict[str, object]:
 
 # Statements are built once: building one costs as much as running it.
 _OWN_EVENTS = of_owner(events)
-_HEADS = (users.c.epoch, users.c.next_seq, users.c.event_count)
+_HEADS = (users.c.epoch, users.c.next_seq, users.c.event_count, users.c.fact_seq)
 _EVENT_COLUMNS = tuple(events.c)
 _CONTENT = tuple(events.c[name] for name in CONTENT)
 _PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
@@ -126,6 +127,11 @@ class Snapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for other queries of the same moment."""
+        return self._connection
 
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""

@@ -553,6 +553,7 @@ class Store(Closing):
             "event_count": more,
             "epoch": secrets.randbits(62),
             "created": microseconds(now),
+            "fact_seq": 0,
         }
         last: int = self.sql.take.returned(connection, row)
         return last - numbers

@@ -17,10 +17,12 @@ from persona_agent.memory.schema import (
     changes,
     events,
     evidence,
+    fact_vectors,
     facts,
     jobs,
     personas,
     receipts,
+    retrievals,
     users,
     vectors,
 )
@@ -34,7 +36,20 @@ CHANGED = ("query", "response", "outcome", "item", "options", "metadata", "hash"
 
 
 # All that is kept about a user, in an order in which it can be deleted.
-OF_USER = (receipts, jobs, evidence, facts, alignments, personas, changes, vectors, events, users)
+OF_USER = (
+    receipts,
+    jobs,
+    evidence,
+    fact_vectors,
+    facts,
+    alignments,
+    personas,
+    changes,
+    retrievals,
+    vectors,
+    events,
+    users,
+)
 
 
 class Statements:
@@ -94,6 +109,12 @@ class Statements:
             .where(this_event)
             .values({events.c[name]: bindparam(f"new_{name}") for name in CHANGED})
         )
+        embed_fact = upsert(fact_vectors)
+        embedded_fact = embed_fact.on_conflict_do_update(
+            index_elements=[c for c in fact_vectors.c if c.name != "vector"],
+            set_={"vector": embed_fact.excluded.vector},
+        )
+        self.embed_fact = Prepared(embedded_fact, dialect)
         self.delete = delete(events).where(this_event)
         self.drop_vectors = delete(vectors).where(
             of_owner(vectors), vectors.c.event == bindparam("id_")
@@ -204,6 +225,12 @@ class Batch:
             sql.embed.run(connection, list(self._vectors.values()))
         if self._changes:
             sql.log.run(connection, self._changes)
+
+
+def count_fact_write(connection: Connection, owner: Owner) -> None:
+    """Let caches know that a user's facts are not what they were."""
+    change = update(users).where(of_owner(users)).values(fact_seq=users.c.fact_seq + 1)
+    connection.execute(change, key(owner))
 
 
 def waiting_job(owner: Owner, kind: str, first: int, last: int, at: int) -> Row:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, overload
 
 from persona_agent import prompts
-from persona_agent.act import Answer, answer, remembered
+from persona_agent.act import Answer, answer, remembered, requests
 from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
@@ -20,7 +20,6 @@ from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
 from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
-from persona_agent.memory.facts import Fact
 from persona_agent.memory.forget import Receipt, forget
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
@@ -37,6 +36,7 @@ from persona_agent.records import TICK, chat, interaction
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
 from persona_agent.types import (
+    Fact,
     Interaction,
     Json,
     Recalled,
@@ -82,6 +82,10 @@ def _tool(tool: Callable[..., Any] | Tool) -> Tool:
     if isinstance(tool, FunctionTool) or not callable(tool):
         return tool
     return FunctionTool(tool)
+
+
+def _place(hit: Recalled) -> tuple[str, str]:
+    return hit.kind, hit.interaction.id if hit.fact is None else hit.fact.id
 
 
 def _now() -> datetime:
@@ -273,10 +277,10 @@ class PersonaAgent(Closing):
         return self._store.users(self._tenant)
 
     def context(self, user_id: str, query: str, *, max_tokens: int = 1024) -> str:
-        """Return what a prompt should know of the user: persona, then memories, as text.
+        """Return what a prompt should know of the user: persona, then facts and memories, as text.
 
-        At most `max_tokens` by estimate; the persona comes first and is not cut, memories fill
-        the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
+        At most `max_tokens` by estimate; the persona comes first and is not cut, what is recalled
+        fills the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
         """
         persona = self._persona(self._scope(user_id))
         known = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
@@ -284,13 +288,15 @@ class PersonaAgent(Closing):
             raise ValueError(
                 f"the persona takes {estimate_tokens(known)} tokens; max_tokens is {max_tokens}"
             )
-        replies = self.memory.recall(self._plan.requests(persona.scope, query, None))
+        replies = self.memory.recall(requests(self._plan, persona.scope, query))
         hits = [hit for one in replies for hit in one.memories]
-        similar = [hit.interaction for hit in hits if hit.mode == "similar"]
-        latest = [hit.interaction for hit in hits if hit.mode == "recent"][::-1]
-        wanted = list({one.id: one for one in (*similar, *latest)}.values())
+        found = [hit for hit in hits if hit.mode != "recent"]
+        latest = [hit for hit in hits if hit.mode == "recent"][::-1]
+        wanted = list({_place(hit): hit.fact or hit.interaction for hit in found + latest}.values())
         while True:
-            shown = remembered(sorted(wanted, key=lambda one: one.when))
+            events = [one for one in wanted if isinstance(one, Interaction)]
+            facts = [one for one in wanted if isinstance(one, Fact)]
+            shown = remembered(sorted(events, key=lambda one: one.when), facts)
             text = "\n\n".join(part for part in (known, shown) if part)
             if not wanted or estimate_tokens(text) <= max_tokens:
                 return text
