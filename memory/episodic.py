@@ -11,6 +11,7 @@ from persona_agent.memory.fact_rows import put_fact_vectors
 from persona_agent.memory.generations import label_of
 from persona_agent.memory.index import Index
 from persona_agent.memory.rerank import pool_of, rerank
+from persona_agent.memory.retrievals import Retrievals
 from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
 from persona_agent.memory.telemetry import SILENT, Observer
@@ -30,6 +31,7 @@ from persona_agent.types import (
 __all__ = ["EpisodicMemory", "estimate_tokens"]
 
 ATTEMPTS = 20  # each embeds all that lacks a vector; more are needed only while others write
+FLUSH = 5000  # so many memories with counts are written with the next add
 CHANGEABLE = ("query", "response", "outcome", "item", "options", "metadata")
 
 
@@ -62,6 +64,20 @@ class EpisodicMemory:
         self.reranker = reranker
         self._observer = observer
         self._label: str | None = None
+        self._retrievals = Retrievals()
+
+    def close(self, now: datetime) -> None:
+        """Write what was only in memory: counts of retrievals, and the index if it is worth it.
+
+        The store stays open. Neither is part of the truth, so a disk that refuses is no error
+        here; an observer is told.
+        """
+        try:
+            self._retrievals.write(self.store, now)
+            if self.index.is_worth_saving:
+                self.save_index()
+        except StoreError:
+            self._observer.count("close_failures")
 
     def add(
         self,
@@ -85,6 +101,8 @@ class EpisodicMemory:
             results = self.store.add(
                 interactions, vectors, label, now=now, idempotency_key=idempotency_key
             )
+        if len(self._retrievals) >= FLUSH:
+            self._retrievals.write(self.store, now)
         self._observer.count("adds", len(results))
         self._observer.count("added", sum(one.event == "ADD" for one in results))
         return results
@@ -156,6 +174,11 @@ class EpisodicMemory:
                 replies = self._recall(requests, given)
             except UnknownInteraction:
                 return self._recall_known(requests, given)
+        self._retrievals.note(
+            (owner_of(request.scope), one.interaction.id)
+            for request, reply in zip(requests, replies, strict=True)
+            for one in reply.memories
+        )
         self._observer.count("recalls", len(replies))
         self._observer.count("recalled", sum(len(reply.memories) for reply in replies))
         return replies

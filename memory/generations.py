@@ -120,6 +120,13 @@ def label_of(store: Store, embedder: Embedder) -> str:
     return active.label
 
 
+def active_label(store: Store) -> str | None:
+    """Return the label of the vectors that the store is searched by; None if it has none yet."""
+    with store.database.read() as connection:
+        active = _kept(connection, ACTIVE)
+    return None if active is None else active.label
+
+
 def reindex(
     store: Store, embedder: Embedder, *, on_progress: Callable[[int, int], None] | None = None
 ) -> Reindexed:

@@ -92,6 +92,7 @@ class UserIndex:
         self._flat: FlatSearch | None = None
         self._lexicon: Lexicon | None = None
         self._facts: FactIndex | None = None
+        self.taken = 0  # events read from the store since this was last saved
         self._end = 0
         self._place([])
 
@@ -323,6 +324,7 @@ class UserIndex:
         self._end = len(self)
 
     def _read_vectors(self, snapshot: Snapshot) -> None:
+        self.taken += len(self)
         flat = FlatSearch.filled(len(self), (), np.zeros((0, 0), np.float32))
         if len(self) <= SOME:
             ids, vectors = snapshot.vectors(self._owner, self._embedder)
@@ -353,6 +355,7 @@ class UserIndex:
         )
         if moved or any(event_id in self._rank for event_id in gone) or self._is_late(new):
             return False
+        self.taken += len(places)
         for place in new:
             self._append(place)
         if self._lexicon is not None:

@@ -115,6 +115,15 @@ class Statements:
             set_={"vector": embed_fact.excluded.vector},
         )
         self.embed_fact = Prepared(embedded_fact, dialect)
+        retrieved = upsert(retrievals)
+        counted = retrieved.on_conflict_do_update(
+            index_elements=[retrievals.c.tenant, retrievals.c.user, retrievals.c.event],
+            set_={
+                "times": retrievals.c.times + retrieved.excluded.times,
+                "last": retrieved.excluded.last,
+            },
+        )
+        self.retrieved = Prepared(counted, dialect)
         self.delete = delete(events).where(this_event)
         self.drop_vectors = delete(vectors).where(
             of_owner(vectors), vectors.c.event == bindparam("id_")

@@ -20,11 +20,12 @@ from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
 from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
-from persona_agent.memory.forget import Receipt, forget
+from persona_agent.memory.forget import Receipt, Vacuum, forget
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
 from persona_agent.memory.jobs import Ran, run_jobs
 from persona_agent.memory.rows import Added, Change
+from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, render
 from persona_agent.personas import PersonaHandle, Personas
@@ -143,6 +144,7 @@ class PersonaAgent(Closing):
         threads: int | None = None,
         environ: Mapping[str, str] = os.environ,
         facts: bool = False,
+        screen: Screen = Screen(),
         **settings: Any,  # Any: passed on to the constructor, which checks them
     ) -> Self:
         """Return an agent on a database file or URL (created if absent).
@@ -151,11 +153,11 @@ class PersonaAgent(Closing):
         for work that needs no model; the same for `embedder` (`minilm`, `hash`, `st:MODEL`).
         `threads` are the embedded model's. An endpoint's address and key that are not given are
         looked up in `environ`. With `facts`, what users write asks for jobs that extract facts;
-        `run_jobs` does them. Raises StoreError, BackendError or ValueError, each saying the way
+        `run_jobs` does them. `screen` says what is stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each saying the way
         out.
         """
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        store = Store.open(database, outbox=(JOB,) if facts else ())
+        store = Store.open(database, screen=screen, outbox=(JOB,) if facts else ())
         try:
             model = (
                 open_llm(llm, base_url=base_url, api_key=api_key, threads=threads, environ=environ)
@@ -170,7 +172,11 @@ class PersonaAgent(Closing):
             raise
 
     def close(self) -> None:
-        """Close the database and the model."""
+        """Close the database and the model; what was recalled how often is written first.
+
+        So is the index, if a good part of it is not saved yet: the next process starts warm.
+        """
+        self.memory.close(self._now())
         self._store.close()
         close = getattr(self.llm, "close", None)  # a model that holds nothing has no close
         if close is not None:
@@ -249,14 +255,18 @@ class PersonaAgent(Closing):
         """Delete all that is stored about a user; returns the number of memories deleted."""
         return self.memory.delete_all(self._scope(user_id), self._now())
 
-    def forget(self, user_id: str, *, dry_run: bool = False) -> Receipt:
+    def forget(self, user_id: str, *, dry_run: bool = False, vacuum: Vacuum = "plain") -> Receipt:
         """Forget all about a user, and return the receipt; with `dry_run`, tell what would go.
+
+        `vacuum` is for PostgreSQL, see `memory.forget`.
 
         Work in flight for that user writes nothing any more.
         """
         scope = self._scope(user_id)
         drop = self.memory.index.forget
-        return forget(self._store, scope, self._now(), dry_run=dry_run, drop_index=drop)
+        return forget(
+            self._store, scope, self._now(), dry_run=dry_run, drop_index=drop, vacuum=vacuum
+        )
 
     def facts(self, user_id: str, *, as_of: datetime | None = None) -> list[Fact]:
         """Return the facts that hold about a user now, or held at a time, oldest first."""
