@@ -174,11 +174,9 @@ class EpisodicMemory:
                 replies = self._recall(requests, given)
             except UnknownInteraction:
                 return self._recall_known(requests, given)
-        self._retrievals.note(
-            (owner_of(request.scope), one.interaction.id)
-            for request, reply in zip(requests, replies, strict=True)
-            for one in reply.memories
-        )
+        for request, reply in zip(requests, replies, strict=True):
+            ids = [one.interaction.id for one in reply.memories]
+            self._retrievals.note(owner_of(request.scope), ids)
         self._observer.count("recalls", len(replies))
         self._observer.count("recalled", sum(len(reply.memories) for reply in replies))
         return replies

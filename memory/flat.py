@@ -112,11 +112,9 @@ class FlatSearch:
         ranks: npt.NDArray[np.int64] | None = None  # None: all that are allowed
         if wanted < total:
             if weights is None and total > SMALL:
-                rough, ranks = self._candidates(vector, wanted, end, allowed)
+                ranks = self._candidates(vector, k, wanted, end, allowed)
             else:
-                rough, ranks = self._looked_at(vector, wanted, end, allowed, weights)
-            if rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
-                ranks = None
+                ranks = self._looked_at(vector, k, wanted, end, allowed, weights)
         if ranks is None:
             ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
         scores = self._matrix[ranks].astype(np.float64) @ vector.astype(np.float64)
@@ -134,24 +132,31 @@ class FlatSearch:
     def _looked_at(
         self,
         vector: FloatArray,
+        k: int,
         count: int,
         end: int,
         allowed: npt.NDArray[np.bool_] | None,
         weights: npt.NDArray[np.float64] | None,
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
-        """Return the best candidates, in order, by looking at all: FAISS knows no weights."""
+    ) -> npt.NDArray[np.int64] | None:
+        """Return `count` candidates by looking at all, in no order; None if ties may go on beyond."""
         scores: npt.NDArray[np.floating] = self._matrix[:end] @ vector
-        if weights is not None:
+        if weights is not None:  # FAISS knows none
             scores = (1 + scores) / 2 * weights
         if allowed is not None:
             scores = np.where(allowed, scores, -np.inf)
-        best = np.argpartition(scores, end - count)[end - count :]
-        best = best[np.argsort(-scores[best])]
-        return scores[best], best
+        best = np.argpartition(scores, (end - count, end - k))[end - count :]
+        tied = scores[best[0]] >= scores[best[count - k]] - NOISE
+        return None if tied else best
 
     def _candidates(
-        self, vector: FloatArray, count: int, end: int, allowed: npt.NDArray[np.bool_] | None
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
+        self,
+        vector: FloatArray,
+        k: int,
+        count: int,
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.int64] | None:
+        """Return `count` candidates by FAISS, best first; None if ties may go on beyond."""
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             selector = self._faiss.IDSelectorBitmap(bits)
@@ -161,8 +166,9 @@ class FlatSearch:
             selector = None
         options = None if selector is None else self._faiss.SearchParameters(sel=selector)
         query = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
-        scores, ranks = self._index.search(query, count, params=options)
-        return scores[0], ranks[0]
+        rough, ranks = self._index.search(query, count, params=options)
+        found: npt.NDArray[np.int64] = ranks[0]
+        return None if rough[0, -1] >= rough[0, k - 1] - NOISE else found
 
     def _add(self, count: int) -> None:
         size = self._index.ntotal

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import islice
 
 from sqlalchemy import Connection
 
@@ -20,7 +20,7 @@ from persona_agent.memory.snapshot import Snapshot
 from persona_agent.memory.store import Store
 
 MOST = 100_000  # memories counted between two writings, about 20 MB
-SOME = 1000  # written in one transaction
+SOME = 100  # users written in one transaction
 
 
 class Retrievals:
@@ -28,20 +28,24 @@ class Retrievals:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._times: Counter[tuple[Owner, str]] = Counter()
+        self._times: dict[Owner, Counter[str]] = {}
+        self._count = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Return the number of memories counted."""
-        return len(self._times)
+        return self._count
 
-    def note(self, recalled: Iterable[tuple[Owner, str]]) -> None:
-        """Count memories by owner and id."""
+    def note(self, owner: Owner, ids: Sequence[str]) -> None:
+        """Count memories of a user."""
         with self._lock:
-            if len(self._times) < self._most:
-                self._times.update(recalled)
+            own = self._times.setdefault(owner, Counter())
+            before = len(own)
+            if self._count < self._most:
+                own.update(ids)
             else:
-                self._times.update(one for one in recalled if one in self._times)
+                own.update(one for one in ids if one in own)
+            self._count += len(own) - before
 
     def write(self, store: Store, now: datetime) -> int:
         """Add the counts to the store's and begin anew; return how many memories were written.
@@ -49,19 +53,17 @@ class Retrievals:
         What was deleted meanwhile is left out.
         """
         with self._lock:
-            times, self._times = self._times, Counter()
-        order = iter(sorted(times.items()))
+            times, self._times, self._count = self._times, {}, 0
+        owners = iter(sorted(times.items()))  # one order for all, so that writers cannot deadlock
         written = 0
-        while some := list(islice(order, SOME)):
+        while some := list(islice(owners, SOME)):
             with store.database.write() as connection:
-                for owner, own in groupby(some, key=lambda one: one[0][0]):
-                    counts = {event: count for (_, event), count in own}
-                    written += _write(store, connection, owner, counts, now)
+                written += sum(_write(store, connection, *one, now) for one in some)
         return written
 
 
 def _write(
-    store: Store, connection: Connection, owner: Owner, counts: dict[str, int], now: datetime
+    store: Store, connection: Connection, owner: Owner, counts: Mapping[str, int], now: datetime
 ) -> int:
     store.lock(connection, owner)
     there = Snapshot(connection).places(owner, list(counts))

@@ -26,7 +26,7 @@ Scored: TypeAlias = list[tuple[Ref, float]]
 POOL = 50  # of each order, at least so many are fused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class View:
     """The first `end` ranks of one kind of text, of which those `allowed` may be found.
 
@@ -67,6 +67,10 @@ def search(
     `words` it is the fusion of the orders by cosine and by BM25, times the weight.
     """
     weights = [view.weights for view in views]
+    if len(views) == 1 and words is None and not explain:  # what is mostly asked for
+        (one,) = views
+        found = one.flat.search(vector, k, one.end, one.allowed, weights[0])
+        return [Match(0, rank, score) for rank, score in found]
     said: Scored = []
     if words is None:
         best = near = _near(views, vector, k, weights)

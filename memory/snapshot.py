@@ -318,18 +318,23 @@ class Snapshot:
     def _look_up(
         self, columns: tuple[Column[Any], ...], width: int, keys: Sequence[tuple[str, ...]]
     ) -> Iterator[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
-        """Give these columns of the rows whose key begins with one of `keys`, each of this width.
+        """Give these columns of the rows that have one of `keys`: all of the primary key, this wide.
 
         Before the columns stands the place of its key. Past SQLAlchemy, which takes longer to run
         such a statement than SQLite does.
         """
-        mark = "?" if self._connection.dialect.name == "sqlite" else "%s"
         with raw_cursor(self._connection) as cursor:
+            if self._connection.dialect.name == "postgresql":
+                parts = [list(part) for part in zip(*keys, strict=True)]
+                if parts:
+                    cursor.execute(_look_up_arrays(columns, width), parts)
+                    yield from cursor.fetchall()
+                return
             for start in range(0, len(keys), CHUNK):
                 some = keys[start : start + CHUNK]
                 size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
                 values = [*chain.from_iterable(some), *[None] * (width * (size - len(some)))]
-                cursor.execute(_look_up(columns, width, size, start, mark), values)
+                cursor.execute(_look_up_values(columns, width, size, start), values)
                 yield from cursor.fetchall()
 
 
@@ -341,22 +346,45 @@ def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
 
 
 @lru_cache(maxsize=64)
-def _look_up(columns: tuple[Column[Any], ...], width: int, size: int, start: int, mark: str) -> str:
-    """Return the statement that finds rows of any owners by the first columns of `size` keys.
+def _look_up_values(columns: tuple[Column[Any], ...], width: int, size: int, start: int) -> str:
+    """Return SQLite's statement that finds rows by the first columns of `size` keys.
 
     A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)"; a key of NULLs
-    joins nothing. The places of the keys begin with `start`. `mark` is how the driver writes a
-    parameter.
+    joins nothing. The places of the keys begin with `start`.
     """
-    table = columns[0].table
-    values = ", ".join(f"({start + i}, {', '.join([mark] * width)})" for i in range(size))
-    keys = [f"k{j}" for j in range(width)]
-    same = [f'{table.name}."{one.name}" = {key}' for one, key in zip(table.c, keys, strict=False)]
-    names = [f'{table.name}."{column.name}"' for column in columns]
+    table = columns[0].table.name
+    keys = ", ".join(f"k{j}" for j in range(width))
+    values = ", ".join(f"({start + i}, {', '.join('?' * width)})" for i in range(size))
     return (
-        f"WITH wanted(place, {', '.join(keys)}) AS (VALUES {values}) "
-        f"SELECT place, {', '.join(names)} FROM wanted JOIN {table.name} ON {' AND '.join(same)}"
+        f"WITH wanted(place, {keys}) AS (VALUES {values}) SELECT place, {_named(columns)} "
+        f"FROM wanted JOIN {table} ON {_same(columns, width)}"
     )
+
+
+@lru_cache(maxsize=64)
+def _look_up_arrays(columns: tuple[Column[Any], ...], width: int) -> str:
+    """Return PostgreSQL's statement that finds rows by keys, given as an array for each column.
+
+    Lateral, with a limit: it would rather read a whole table than look into its index often.
+    """
+    table = columns[0].table.name
+    keys = ", ".join(f"k{j}" for j in range(width))
+    arrays = ", ".join(["%s::text[]"] * width)
+    found = f"SELECT {_named(columns)} FROM {table} WHERE {_same(columns, width)} LIMIT 1"
+    return (
+        f"SELECT number - 1, found.* FROM unnest({arrays}) WITH ORDINALITY "
+        f"AS wanted({keys}, number), LATERAL ({found}) AS found"
+    )
+
+
+def _named(columns: Sequence[Column[Any]]) -> str:
+    return ", ".join(f'{column.table.name}."{column.name}"' for column in columns)
+
+
+def _same(columns: Sequence[Column[Any]], width: int) -> str:
+    """Return the condition that the first columns of a row are the key k0, k1, ..."""
+    first = list(columns[0].table.c)[:width]
+    return " AND ".join(f"{_named([column])} = k{j}" for j, column in enumerate(first))
 
 
 def _narrowed(query: Select[T], scope: Scope) -> Select[T]:
