@@ -17,6 +17,7 @@ from persona_agent.memory.store import Store
 from persona_agent.memory.writing import blobs_of, count_fact_write
 from persona_agent.ports import LLM
 from persona_agent.program import Ports, run
+from persona_agent.sensitive import WordLists
 from persona_agent.types import Fact, FloatArray, Interaction, Scope
 
 JOB = "facts"
@@ -104,11 +105,11 @@ def put_fact_vectors(
     return len(rows)
 
 
-def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
+def fact_job(llm: LLM, *, sensitive: bool = False, words: WordLists | None = None) -> Handler:
     """Return the handler of jobs of the kind "facts": extract facts from what was written.
 
     Only the user's own words are read, as they are when the job runs. `sensitive` lets facts of
-    sensitive categories in.
+    sensitive categories in; `words` are the lists that say what is sensitive.
     """
 
     def work(store: Store, job: Job) -> Commit:
@@ -116,7 +117,7 @@ def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
         with store.database.read() as connection:
             written = _written(connection, owner, job)
             known = [one for one in read_facts(connection, owner) if one.valid_until is None]
-        found = run(extract(written, known, sensitive=sensitive), Ports(llm))
+        found = run(extract(written, known, sensitive=sensitive, words=words), Ports(llm))
 
         def commit(connection: Connection) -> None:
             # The user's row is locked now: what was read before the model was asked is read again,

@@ -19,7 +19,7 @@ from persona_agent.errors import BackendError, ReplyFormatError
 from persona_agent.memory.screen import redacted
 from persona_agent.persona import check_line
 from persona_agent.program import Program, complete
-from persona_agent.sensitive import check_not_sensitive
+from persona_agent.sensitive import WordLists, check_not_sensitive
 from persona_agent.types import (
     Fact,
     FactKind,
@@ -89,10 +89,15 @@ def own_words(events: Sequence[Interaction]) -> list[Interaction]:
 
 
 def extract(
-    events: Sequence[Interaction], known: Sequence[Fact], *, sensitive: bool = False
+    events: Sequence[Interaction],
+    known: Sequence[Fact],
+    *,
+    sensitive: bool = False,
+    words: WordLists | None = None,
 ) -> Program[Extraction]:
     """Return the facts that a model finds in a user's own events, at most MAX_EVENTS at a time.
 
+    What is `sensitive` by `words`, by default the lists that ship, is left out unless let in.
     Raises BackendError if the model does not answer, ReplyFormatError if any of its answers is
     not of the form asked for: then nothing of them is to be used.
     """
@@ -107,7 +112,7 @@ def extract(
     for block, reply in zip(blocks, replies, strict=True):
         for draft in read_reply(reply, block, shown):
             try:
-                drafts.append(_fit(draft, sensitive))
+                drafts.append(_fit(draft, sensitive, words))
             except ValueError as error:
                 refused.append(str(error))
     return Extraction(tuple(drafts), tuple(refused))
@@ -195,7 +200,7 @@ def _id(draft: FactDraft, since: datetime) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _fit(draft: FactDraft, sensitive: bool) -> FactDraft:
+def _fit(draft: FactDraft, sensitive: bool, words: WordLists | None) -> FactDraft:
     """Return a draft that may become a fact; raises ValueError for one that may not."""
     text = prompts.as_data(draft.text)
     check_line(text)
@@ -204,7 +209,7 @@ def _fit(draft: FactDraft, sensitive: bool) -> FactDraft:
     if ORDER.search(text):
         raise ValueError(f"{text[:60]!r} is an instruction, not a fact; it is left out")
     if not sensitive:
-        check_not_sensitive(text)
+        check_not_sensitive(text, words)
     return replace(draft, text=text)
 
 

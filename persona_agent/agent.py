@@ -34,6 +34,7 @@ from persona_agent.predict import Job, RecallPlan, predict, remember
 from persona_agent.program import Ports, Program, Result, arun, run
 from persona_agent.propose import Proposer, miner, textual_gradient
 from persona_agent.records import TICK, chat, interaction
+from persona_agent.sensitive import WordLists
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
 from persona_agent.types import (
@@ -272,11 +273,17 @@ class PersonaAgent(Closing):
         """Return the facts that hold about a user now, or held at a time, oldest first."""
         return facts_of(self._store, self._scope(user_id), as_of)
 
-    def run_jobs(self, *, limit: int | None = None) -> list[Ran]:
-        """Do the jobs that are due, such as extracting facts; return how each attempt ended."""
+    def run_jobs(
+        self, *, limit: int | None = None, sensitive_words: WordLists | None = None
+    ) -> list[Ran]:
+        """Do the jobs that are due, such as extracting facts; return how each attempt ended.
+
+        No fact is made that has one of `sensitive_words`, by default the lists that ship.
+        """
         if self.llm is None:
             raise ValueError("extracting facts asks a model, but none was given; open with llm=")
-        return run_jobs(self._store, {JOB: fact_job(self.llm)}, limit=limit, clock=self._now)
+        work = {JOB: fact_job(self.llm, words=sensitive_words)}
+        return run_jobs(self._store, work, limit=limit, clock=self._now)
 
     def history(self, memory_id: str, *, user_id: str) -> list[Change]:
         """Return what happened to a memory, oldest first."""
