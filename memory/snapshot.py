@@ -41,7 +41,8 @@ from persona_agent.types import FloatArray, Interaction, Scope
 
 T = TypeVar("T")
 
-CHUNK = 1024  # rows asked for in one statement; a power of two
+CHUNK = 1024  # rows asked for in one statement
+KEYS = 64  # keys in one of SQLite's statements; a power of two. It takes longer to read long ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,12 +331,15 @@ class Snapshot:
                     cursor.execute(_look_up_arrays(columns, width), parts)
                     yield from cursor.fetchall()
                 return
-            for start in range(0, len(keys), CHUNK):
-                some = keys[start : start + CHUNK]
+            for start in range(0, len(keys), KEYS):
+                some = keys[start : start + KEYS]
                 size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
                 values = [*chain.from_iterable(some), *[None] * (width * (size - len(some)))]
-                cursor.execute(_look_up_values(columns, width, size, start), values)
-                yield from cursor.fetchall()
+                cursor.execute(_look_up_values(columns, width, size), values)
+                if start:
+                    yield from ((start + row[0], *row[1:]) for row in cursor.fetchall())
+                else:
+                    yield from cursor.fetchall()
 
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
@@ -346,15 +350,15 @@ def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
 
 
 @lru_cache(maxsize=64)
-def _look_up_values(columns: tuple[Column[Any], ...], width: int, size: int, start: int) -> str:
+def _look_up_values(columns: tuple[Column[Any], ...], width: int, size: int) -> str:
     """Return SQLite's statement that finds rows by the first columns of `size` keys.
 
     A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)"; a key of NULLs
-    joins nothing. The places of the keys begin with `start`.
+    joins nothing.
     """
     table = columns[0].table.name
     keys = ", ".join(f"k{j}" for j in range(width))
-    values = ", ".join(f"({start + i}, {', '.join('?' * width)})" for i in range(size))
+    values = ", ".join(f"({i}, {', '.join('?' * width)})" for i in range(size))
     return (
         f"WITH wanted(place, {keys}) AS (VALUES {values}) SELECT place, {_named(columns)} "
         f"FROM wanted JOIN {table} ON {_same(columns, width)}"
