@@ -17,8 +17,8 @@ import numpy as np
 from persona_agent.errors import BackendError
 from persona_agent.memory.generations import active_label
 from persona_agent.memory.index import Index
+from persona_agent.memory.lookup import Lookup
 from persona_agent.memory.store import Store
-from persona_agent.memory.user_index import Lookup
 from persona_agent.types import FloatArray, Scope
 
 

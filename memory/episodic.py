@@ -10,13 +10,13 @@ from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.fact_rows import put_fact_vectors
 from persona_agent.memory.generations import label_of
 from persona_agent.memory.index import Index
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.rerank import pool_of, rerank
 from persona_agent.memory.retrievals import Retrievals
 from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
 from persona_agent.memory.telemetry import SILENT, Observer
 from persona_agent.memory.tokens import estimate_tokens
-from persona_agent.memory.user_index import Hit, Lookup
 from persona_agent.ports import Embedder, Reranker
 from persona_agent.types import (
     Fact,

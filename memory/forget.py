@@ -77,7 +77,8 @@ def forget(
     `drop_index` is told whom to drop from an index, such as `Index.forget`; without it, the saved
     index beside a SQLite file is removed, and is made again when it is needed. On PostgreSQL the
     tables are vacuumed afterwards if that is permitted; a "full" vacuum takes the bytes away, too,
-    and locks everybody out of the tables while it lasts. Raises ValueError for a scope with an agent or a run: `delete_all` deletes those.
+    and locks everybody out of the tables while it lasts. Raises ValueError for a scope with an
+    agent or a run: `delete_all` deletes those.
     """
     if scope.agent is not None or scope.run is not None:
         raise ValueError("only a whole user can be forgotten; give a scope without agent and run")

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_agent.memory.index_file import IndexFile, Part
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.rows import Owner, owner_of
 from persona_agent.memory.snapshot import Head, Snapshot, unknown
 from persona_agent.memory.telemetry import SILENT
-from persona_agent.memory.user_index import EVENT_BYTES, Hit, Lookup, UserIndex
+from persona_agent.memory.user_index import EVENT_BYTES, UserIndex
 from persona_agent.types import Fact
 
 MAX_BYTES = 1 << 30

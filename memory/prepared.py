@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
@@ -19,10 +19,15 @@ DIALECTS = {"sqlite": sqlite.dialect, "postgresql": postgresql.psycopg.dialect}
 
 
 class Prepared:
-    """An INSERT of whole rows for one dialect; the driver takes the rows' values as they are."""
+    """A statement for one dialect; the driver takes and gives the values as they are.
 
-    def __init__(self, statement: Insert, dialect: str) -> None:
-        columns = [column.name for column in statement.table.columns]
+    An INSERT is of whole rows, a SELECT takes the parameters that are bound in it.
+    """
+
+    def __init__(self, statement: Insert | Select[Any], dialect: str) -> None:
+        columns = None
+        if isinstance(statement, Insert):
+            columns = [column.name for column in statement.table.columns]
         compiled: Any = statement.compile(  # Any: of SQLAlchemy's own, not typed
             dialect=DIALECTS[dialect](), column_keys=columns
         )
@@ -37,13 +42,17 @@ class Prepared:
             else:
                 cursor.executemany(self._text, list(map(self._values, rows)))
 
+    def rows(self, connection: Connection, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Run the statement for these values and return all rows; Any: as in the schema."""
+        with raw_cursor(connection) as cursor:
+            cursor.execute(self._text, self._values(values))
+            return list(cursor.fetchall())
+
     def returned(
         self, connection: Connection, row: Mapping[str, object]
     ) -> Any:  # Any: as in the schema
         """Run the statement for one row and return the first value that it returns."""
-        with raw_cursor(connection) as cursor:
-            cursor.execute(self._text, self._values(row))
-            return cursor.fetchall()[0][0]
+        return self.rows(connection, row)[0][0]
 
     def _values(self, row: Mapping[str, object]) -> Any:  # Any: a sequence or a mapping
         return row if self._order is None else [row[name] for name in self._order]

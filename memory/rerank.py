@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from persona_agent.errors import BackendError
-from persona_agent.memory.user_index import Hit
+from persona_agent.memory.lookup import Hit
 from persona_agent.ports import Reranker
 from persona_agent.types import Interaction, RecallRequest
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar, cast
+from itertools import islice
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Select,
@@ -23,7 +21,8 @@ from sqlalchemy import (
 )
 
 from persona_agent.errors import StoreError, UnknownInteraction
-from persona_agent.memory.prepared import raw_cursor
+from persona_agent.memory.look_up import look_up
+from persona_agent.memory.prepared import DIALECTS, Prepared
 from persona_agent.memory.rows import (
     CONTENT,
     Change,
@@ -42,7 +41,6 @@ from persona_agent.types import FloatArray, Interaction, Scope
 T = TypeVar("T")
 
 CHUNK = 1024  # rows asked for in one statement
-KEYS = 64  # keys in one of SQLite's statements; a power of two. It takes longer to read long ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,16 @@ _CONTENT = tuple(events.c[name] for name in CONTENT)
 _PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
 _EVENT = select(events).where(_OWN_EVENTS, events.c.id == bindparam("id_"))
 _HEAD = select(users).where(of_owner(users))
-_ORDER = _PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq)
+_ORDER = {
+    dialect: Prepared(_PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq), dialect)
+    for dialect in DIALECTS
+}
 _SOME_PLACES = _PLACES.where(
     _OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True))
 ).order_by(events.c.when, events.c.seq)
 _OWN_VECTORS = and_(of_owner(vectors), vectors.c.embedder == bindparam("embedder"))
 _VECTORS = select(vectors.c.event, vectors.c.vector).where(_OWN_VECTORS)
+_ALL_VECTORS = {dialect: Prepared(_VECTORS, dialect) for dialect in DIALECTS}
 _SOME_VECTORS = _VECTORS.where(vectors.c.event.in_(bindparam("ids", expanding=True)))
 _OWN_CHANGES = of_owner(changes)
 _CHANGED = (
@@ -137,13 +139,14 @@ class Snapshot:
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""
         found: dict[Owner, Head] = {}
-        for place, *numbers in self._look_up(_HEADS, 2, owners):
+        for place, *numbers in look_up(self._connection, _HEADS, 2, owners):
             found[owners[place]] = Head(*numbers)
         return found
 
     def order(self, owner: Owner) -> list[Place]:
         """Return the places of all events of an owner, in time order."""
-        return list(map(Place._make, self._connection.execute(_ORDER, key(owner)).all()))
+        rows = _ORDER[self._connection.dialect.name].rows(self._connection, key(owner))
+        return list(map(Place._make, rows))
 
     def places(self, owner: Owner, ids: Sequence[str]) -> list[Place]:
         """Return the places of those of these events that exist, in time order."""
@@ -171,10 +174,10 @@ class Snapshot:
         """
         keys = {**key(owner), "embedder": embedder}
         if ids is None:
-            rows = self._connection.execute(_VECTORS, keys).all()
+            rows = _ALL_VECTORS[self._connection.dialect.name].rows(self._connection, keys)
         else:
             rows = [
-                row
+                tuple(row)
                 for some in _chunks(ids)
                 for row in self._connection.execute(_SOME_VECTORS, {**keys, "ids": some}).all()
             ]
@@ -196,8 +199,8 @@ class Snapshot:
         Raises UnknownInteraction for one that is not there.
         """
         found: list[Interaction | None] = [None] * len(refs)
-        for place, *content in self._look_up(
-            _CONTENT, 3, [(*owner, event_id) for owner, event_id in refs]
+        for place, *content in look_up(
+            self._connection, _CONTENT, 3, [(*owner, event_id) for owner, event_id in refs]
         ):
             owner, event_id = refs[place]
             found[place] = interaction_of(owner, event_id, content)
@@ -212,7 +215,7 @@ class Snapshot:
         keys = [(*owner, event_id) for event_id in dict.fromkeys(ids)]
         return {
             keys[place][2]: dict(zip(names, values, strict=True))
-            for place, *values in self._look_up(_EVENT_COLUMNS, 3, keys)
+            for place, *values in look_up(self._connection, _EVENT_COLUMNS, 3, keys)
         }
 
     def row(self, scope: Scope, event_id: str) -> Row:
@@ -316,79 +319,12 @@ class Snapshot:
         """Return the keys of a user's saved alignments, sorted."""
         return sorted(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
 
-    def _look_up(
-        self, columns: tuple[Column[Any], ...], width: int, keys: Sequence[tuple[str, ...]]
-    ) -> Iterator[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
-        """Give these columns of the rows that have one of `keys`: all of the primary key, this wide.
-
-        Before the columns stands the place of its key. Past SQLAlchemy, which takes longer to run
-        such a statement than SQLite does.
-        """
-        with raw_cursor(self._connection) as cursor:
-            if self._connection.dialect.name == "postgresql":
-                parts = [list(part) for part in zip(*keys, strict=True)]
-                if parts:
-                    cursor.execute(_look_up_arrays(columns, width), parts)
-                    yield from cursor.fetchall()
-                return
-            for start in range(0, len(keys), KEYS):
-                some = keys[start : start + KEYS]
-                size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
-                values = [*chain.from_iterable(some), *[None] * (width * (size - len(some)))]
-                cursor.execute(_look_up_values(columns, width, size), values)
-                if start:
-                    yield from ((start + row[0], *row[1:]) for row in cursor.fetchall())
-                else:
-                    yield from cursor.fetchall()
-
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
     """Return the error for an event that is not there."""
     return UnknownInteraction(
         f"no interaction {event_id!r} is stored for user {owner[1]!r} of tenant {owner[0]!r}"
     )
-
-
-@lru_cache(maxsize=64)
-def _look_up_values(columns: tuple[Column[Any], ...], width: int, size: int) -> str:
-    """Return SQLite's statement that finds rows by the first columns of `size` keys.
-
-    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)"; a key of NULLs
-    joins nothing.
-    """
-    table = columns[0].table.name
-    keys = ", ".join(f"k{j}" for j in range(width))
-    values = ", ".join(f"({i}, {', '.join('?' * width)})" for i in range(size))
-    return (
-        f"WITH wanted(place, {keys}) AS (VALUES {values}) SELECT place, {_named(columns)} "
-        f"FROM wanted JOIN {table} ON {_same(columns, width)}"
-    )
-
-
-@lru_cache(maxsize=64)
-def _look_up_arrays(columns: tuple[Column[Any], ...], width: int) -> str:
-    """Return PostgreSQL's statement that finds rows by keys, given as an array for each column.
-
-    Lateral, with a limit: it would rather read a whole table than look into its index often.
-    """
-    table = columns[0].table.name
-    keys = ", ".join(f"k{j}" for j in range(width))
-    arrays = ", ".join(["%s::text[]"] * width)
-    found = f"SELECT {_named(columns)} FROM {table} WHERE {_same(columns, width)} LIMIT 1"
-    return (
-        f"SELECT number - 1, found.* FROM unnest({arrays}) WITH ORDINALITY "
-        f"AS wanted({keys}, number), LATERAL ({found}) AS found"
-    )
-
-
-def _named(columns: Sequence[Column[Any]]) -> str:
-    return ", ".join(f'{column.table.name}."{column.name}"' for column in columns)
-
-
-def _same(columns: Sequence[Column[Any]], width: int) -> str:
-    """Return the condition that the first columns of a row are the key k0, k1, ..."""
-    first = list(columns[0].table.c)[:width]
-    return " AND ".join(f"{_named([column])} = k{j}" for j, column in enumerate(first))
 
 
 def _narrowed(query: Select[T], scope: Scope) -> Select[T]:

@@ -10,8 +10,6 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,64 +20,17 @@ from persona_agent.memory.fact_reading import read_fact_vectors, read_facts
 from persona_agent.memory.flat import FlatSearch
 from persona_agent.memory.index_file import Part
 from persona_agent.memory.lexicon import Lexicon, salience_of
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.ranking import decay
 from persona_agent.memory.rows import Owner, Row, to_interaction
 from persona_agent.memory.search import View, search
 from persona_agent.memory.snapshot import Head, Place, Snapshot, unknown
-from persona_agent.types import Explanation, Fact, FloatArray, Interaction, RecallKind, Scope
+from persona_agent.types import Explanation, Fact, FloatArray, Scope
 
 RELOAD = 64  # so many changes, or a quarter of the events if more, are not taken over one by one
 SOME = 8192  # vectors read at once, so that a large user is not in memory twice
 NO_WORDS = Lexicon()  # of a search that asks for none
 EVENT_BYTES = 260  # of an event's place: its id, its rank by id, its numbers (measured)
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What is looked up: the `k` events of a scope nearest to `vector`, or the latest without one.
-
-    With `words` the order by vector is fused with the order by words. Only what is strictly
-    earlier than the event `before` is found, and nothing later than `until`, in microseconds.
-    `half_life`, in seconds, and `salience` weigh what is found.
-    """
-
-    scope: Scope
-    k: int
-    vector: FloatArray | None = None
-    before: str | None = None
-    words: str | None = None
-    until: int | None = None
-    half_life: float | None = None
-    salience: bool = False
-    explain: bool = False
-    kinds: tuple[RecallKind, ...] = ("event",)
-
-    @property
-    def needs_texts(self) -> bool:
-        """Whether vectors and times are not enough."""
-        return self.words is not None or self.salience
-
-    @property
-    def needs_facts(self) -> bool:
-        """Whether facts are searched, too."""
-        return "fact" in self.kinds and self.vector is not None
-
-
-class Hit(NamedTuple):
-    """An event that was found, and its cosine similarity; without a vector, 1 / its recency.
-
-    With words the score is the fusion of both orders; weights multiply it. See `RecallRequest`.
-    Of a fact, the event is the latest that it rests on.
-    """
-
-    id: str
-    score: float
-    explanation: Explanation | None = None
-    fact: Fact | None = None
-
-    def text(self, event: Interaction) -> str:
-        """Return what was found, given the event."""
-        return event.text if self.fact is None else self.fact.text
 
 
 class UserIndex:
