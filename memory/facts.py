@@ -127,6 +127,8 @@ def read_reply(
         raise kind(f"no facts could be extracted: {reply.error}")
     if reply.finish != "stop":
         raise ReplyFormatError(f"the facts were cut off (finish is {reply.finish!r})")
+    if reply.salvaged:  # what was dropped may be what makes the rest untrue
+        raise ReplyFormatError(f"the facts are not whole: {'; '.join(reply.salvaged)}")
     parsed = reply.parsed
     if not isinstance(parsed, dict) or not isinstance(parsed.get("facts"), list):
         raise ReplyFormatError(f"an object with a list of facts was due, not {reply.text[:80]!r}")

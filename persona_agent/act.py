@@ -259,8 +259,11 @@ def _read_step(
 ) -> tuple[str, Mapping[str, Json], str | None]:
     """Return action, arguments, and what is wrong with them, if anything is."""
     value = reply.parsed
-    if reply.error is not None or not isinstance(value, dict):
-        return "?", {}, reply.error or f"{reply.text[:80]!r} is not a JSON object"
+    if value is None and reply.error is not None:
+        return "?", {}, reply.error
+    # JSON that does not fit the schema is judged here, in words that help the model's next step.
+    if not isinstance(value, dict):
+        return "?", {}, f"{reply.text[:80]!r} is not a JSON object"
     action, arguments = value.get("action"), value.get("arguments")
     known = [SEARCH, *(tool.name for tool in tools), ANSWER]
     if not isinstance(action, str) or action not in known:

@@ -338,6 +338,9 @@ class ModelReply(Record):
     `parsed` is the JSON value of a request with a schema. `logprobs`, for a request with choices,
     holds the natural log-probability of each whole choice given the prompt, all its tokens, in
     the order of the choices; None where the engine cannot tell.
+
+    `salvaged` tells what had to be repaired or dropped before `parsed` fitted the schema; such a
+    value is not the whole of what the model said. It is empty where nothing had to.
     """
 
     text: str = ""
@@ -346,6 +349,7 @@ class ModelReply(Record):
     finish: Literal["stop", "length", "error"] = "stop"
     usage: Usage = Usage()
     error: str | None = None
+    salvaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
