@@ -188,7 +188,7 @@ class Endpoint:
                 if (
                     not trouble.passing
                     or attempt >= self._backoff.retries
-                    or _now() + delay >= deadline
+                    or max(_now() + delay, self._not_before) >= deadline
                 ):
                     raise _Failed(trouble) from error
             await asyncio.sleep(delay)

@@ -78,7 +78,10 @@ class Endpoint:
                 if raw == b"drip":
                     self.drip()
                     return
-                self.wfile.write(raw)
+                try:
+                    self.wfile.write(raw)
+                except ConnectionError:  # the client did not wait for it
+                    endpoint.left.set()
                 self.close_connection = raw == b'{"ch'
 
             def drip(self) -> None:
@@ -131,11 +134,17 @@ class VLLM:
         """Return some number that depends on the whole text before."""
         return -(1 + (sum(before) * 31 + token * 17) % 97) / 10
 
-    def score(self, prompt: str, choice: str) -> float:
-        """Return the sum over the tokens that the choice adds or changes."""
-        alone, whole = self.tokens(prompt), self.tokens(prompt + choice)
-        same = next((i for i, t in enumerate(alone) if whole[i] != t), len(alone))
-        return sum(self.logprob(whole[:i], whole[i]) for i in range(same, len(whole)))
+    def scores(self, prompt: str, choices: tuple[str, ...]) -> list[float]:
+        """Return for each choice the sum over the tokens that not all have in common."""
+        wholes = [self.tokens(prompt + choice) for choice in choices]
+        alone = self.tokens(prompt)
+        same = len(alone)
+        while any(whole[:same] != alone[:same] for whole in wholes):
+            same -= 1
+        return [
+            sum(self.logprob(whole[:i], whole[i]) for i in range(same, len(whole)))
+            for whole in wholes
+        ]
 
     def chat(self, body: Body) -> str:
         text = "".join(f"[{one['role']}]{one['content']}" for one in body["messages"])
