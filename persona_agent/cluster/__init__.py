@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persona_agent.cluster.align import Aligned, Engine, Progress, Report, align_users
+from persona_agent.cluster.align import Aligned, Engine, Progress, Report, align_users, saved_states
 from persona_agent.cluster.driver import Done, Ended, Failed, Fleet, Ready, Worker, run_many
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Worker",
     "align_users",
     "run_many",
+    "saved_states",
 ]

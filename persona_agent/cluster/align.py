@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ class _Aligning:
 
     def __call__(self, users: Sequence[str]) -> _Batch:
         """Return what became of each user; raises if the engine or the database is unusable."""
-        before = [self._saved(user) for user in users]
+        before = saved_states(self._agent, users, self._tenant)
         results = self._agent.align(users)
         again = [i for i, one in enumerate(results) if isinstance(one.error, PersonaConflict)]
         # A worker that was thought dead may have been first: then there is nothing left to do.
@@ -248,16 +249,14 @@ class _Aligning:
         errors = [one.error for one in results if isinstance(one.error, BackendError)]
         if len(errors) == len(results):
             raise errors[0]  # the engine, not the users: another worker may have a better one
-        after = [self._saved(user) for user in users]
-        done = tuple(map(_aligned, users, results, map(_same, before, after)))
+        after = saved_states(self._agent, users, self._tenant)
+        done = tuple(map(_aligned, users, results, map(eq, before, after)))
         return _Batch(done, self._model.take())
 
-    def _saved(self, user: str) -> str | None:
-        return self._agent.memory.store.load_alignment(Scope(user, self._tenant), KEY)
 
-
-def _same(before: str | None, after: str | None) -> bool:
-    return before is not None and before == after
+def saved_states(agent: PersonaAgent, users: Sequence[str], tenant: str) -> list[str | None]:
+    """Return what is saved of each user's alignment; an alignment that works changes it."""
+    return [agent.memory.store.load_alignment(Scope(user, tenant), KEY) for user in users]
 
 
 def _aligned(user: str, result: Result[Alignment], unchanged: bool) -> Aligned:

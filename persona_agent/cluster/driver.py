@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,7 +121,8 @@ def run_many(
     Done or Failed, whatever ends in between. Work may have been done in a batch that is lost, and
     is done again: it must be such that twice is as good as once.
 
-    Raises BackendError if Ray is missing or cannot be reached, or if no worker ever opens.
+    Raises BackendError if Ray is missing or cannot be reached, or if no worker ever opens. Ray
+    prints what it has to say about a process that died to standard output, from a thread.
     """
     batches = Batches(users, size=fleet.batch, attempts=fleet.attempts)
     with connected(fleet) as ray:
@@ -169,12 +171,10 @@ class Host(Generic[V]):
         self._work: Work[V] | None = None
 
     def open(self, pause_s: float) -> tuple[str, int]:
-        """Open what the work needs; return the address of this machine and the process number."""
-        import ray  # this process is Ray's
-
+        """Open what the work needs; return the name of this machine and the process number."""
         time.sleep(pause_s)
         self._work = self._open()
-        return ray.util.get_node_ip_address(), os.getpid()
+        return socket.gethostname(), os.getpid()
 
     def work(self, users: Sequence[str]) -> V:
         """Return what the work makes of a batch."""

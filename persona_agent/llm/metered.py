@@ -32,6 +32,7 @@ class MeteredLLM:
         self._inner = inner
         self._clock = clock
         self._spent = Spent()
+        self._closed = False
 
     def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         """Return the inner model's replies, in order."""
@@ -51,7 +52,8 @@ class MeteredLLM:
         return spent
 
     def close(self) -> None:
-        """Close the inner model, if it is one that holds something."""
+        """Close the inner model, if it is one that holds something. Twice is harmless."""
         close = getattr(self._inner, "close", None)
-        if close is not None:
+        if close is not None and not self._closed:
             close()
+        self._closed = True
