@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.align import AlignOptions
@@ -19,14 +21,16 @@ from persona_agent.aligner import KEY
 from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
 from persona_agent.cluster.driver import connected
 from persona_agent.errors import BackendError
-from persona_agent.eval.bench_loop import answer, events
+from persona_agent.eval.bench_loop import EVENTS, GENRES
 from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
 from persona_agent.eval.movielens import RATING
 from persona_agent.llm import FakeLLM
 from persona_agent.memory.store import Store
-from persona_agent.types import ModelReply, ModelRequest, Scope
+from persona_agent.types import Interaction, ModelReply, ModelRequest, Scope
 
 OPTIONS = AlignOptions(rounds=2)
+LEARNED = "rates films by their number"
+FILM = re.compile(r"Film (\d+)")
 LATENCY_S = 0.05
 BATCH = 8
 
@@ -75,6 +79,7 @@ def measure(*, users: int, seed: int = 0) -> dict[str, float]:
         "scaling": speeds[1] / speeds[0],
         "killed_lost": users - outcome.aligned,
         "killed_doubled": outcome.doubled,
+        "killed_accepted": sum(one.accepted for one in killed.results),
         "killed_failed": len(killed.failed),
         "killed_workers": len(killed.ended),
         "killed_seconds": killed.cost.seconds,
@@ -89,9 +94,55 @@ def populated(place: str, users: int, seed: int = 0) -> str:
     rng = random.Random(seed)
     with PersonaAgent.open(place, llm=None, embedder="hash") as agent:
         for start in range(0, users, 100):
-            names = range(start, min(start + 100, users))
-            agent.add([event for user in names for event in events(f"user-{user:04}", rng)])
+            numbers = range(start, min(start + 100, users))
+            agent.add([event for number in numbers for event in events(number, rng)])
     return place
+
+
+def name(number: int) -> str:
+    """Return the id of a user."""
+    return f"user-{number:04}"
+
+
+def events(number: int, rng: random.Random) -> list[Interaction]:
+    """Return a user's events: every second user rates films by their number, the others at random.
+
+    So the fake model can learn something about half of them, and the gate must find out whom.
+    """
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    found = []
+    for hour in range(EVENTS):
+        film, rating = rng.randrange(10_000), rng.randint(1, 5)
+        found.append(
+            Interaction(
+                Scope(name(number)),
+                begun + timedelta(hours=hour),
+                f"Film {film}",
+                outcome=str(rating if number % 2 else _by_number(film)),
+                metadata={"genres": rng.sample(GENRES, 2)},
+            )
+        )
+    return found
+
+
+def answer(request: ModelRequest) -> str | list[float]:
+    """Return what the fake model answers: it learns one thing, and predicts by it where it did."""
+    if request.purpose == "rewrite":
+        return json.dumps({"lines": [LEARNED]})
+    if request.schema is not None:
+        return json.dumps({"lines": ["likes films"]})
+    if not request.choices:
+        return "say how this person rates"
+    asked = request.messages[-1].content
+    if not any(LEARNED in message.content for message in request.messages):
+        rng = random.Random(asked)
+        return [rng.gauss(0, 1) for _ in request.choices]
+    film = int(FILM.findall(asked)[-1])
+    return [-0.1 if choice == _by_number(film) else -4.0 for choice in request.choices]
+
+
+def _by_number(film: int) -> str:
+    return str(film % 5 + 1)
 
 
 def align(place: str, workers: int, on_progress: Callable[[Progress], None]) -> Report:

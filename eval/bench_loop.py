@@ -43,7 +43,7 @@ def measure(*, users: int, seed: int = 0) -> dict[str, float]:
         with agent:
             for start in range(0, users, 100):
                 names = range(start, min(start + 100, users))
-                agent.add([event for user in names for event in events(f"user-{user}", rng)])
+                agent.add([event for user in names for event in _events(f"user-{user}", rng)])
             model.reset()
             begun = time.perf_counter()
             results = agent.align()
@@ -64,7 +64,7 @@ class _Timed:
     """A fake model that measures its own time, which is not the framework's."""
 
     def __init__(self) -> None:
-        self._fake = FakeLLM(answer)
+        self._fake = FakeLLM(_answer)
         self.reset()
 
     def reset(self) -> None:
@@ -82,7 +82,7 @@ class _Timed:
         return replies
 
 
-def answer(request: ModelRequest) -> str | list[float]:
+def _answer(request: ModelRequest) -> str | list[float]:
     """Return scores that depend on the prompt, lines where lines are asked for, else a word."""
     if request.choices:
         rng = random.Random(request.messages[-1].content)
@@ -92,7 +92,7 @@ def answer(request: ModelRequest) -> str | list[float]:
     return "say more about genres"
 
 
-def events(user: str, rng: random.Random) -> list[Interaction]:
+def _events(user: str, rng: random.Random) -> list[Interaction]:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     return [
         Interaction(

@@ -40,6 +40,9 @@ from persona_agent.program import Result
 from persona_agent.task import Task
 from persona_agent.types import Record, Scope
 
+# An alignment stores two versions at most, the start and what it accepted. Either may be there
+# already, of a worker that was thought dead: then it goes on from what is there.
+VERSIONS = 2
 LLM_VARIABLES = ("PERSONA_AGENT_LLM_", "OPENAI_")
 
 
@@ -242,10 +245,11 @@ class _Aligning:
         """Return what became of each user; raises if the engine or the database is unusable."""
         before = saved_states(self._agent, users, self._tenant)
         results = self._agent.align(users)
-        again = [i for i, one in enumerate(results) if isinstance(one.error, PersonaConflict)]
-        # A worker that was thought dead may have been first: then there is nothing left to do.
-        for i, result in zip(again, self._agent.align([users[i] for i in again]), strict=True):
-            results[i] = result
+        for _ in range(VERSIONS):
+            again = [i for i, one in enumerate(results) if isinstance(one.error, PersonaConflict)]
+            rest = self._agent.align([users[i] for i in again])
+            for i, result in zip(again, rest, strict=True):
+                results[i] = result
         errors = [one.error for one in results if isinstance(one.error, BackendError)]
         if len(errors) == len(results):
             raise errors[0]  # the engine, not the users: another worker may have a better one
