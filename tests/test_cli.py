@@ -347,6 +347,46 @@ def test_who_cannot_be_aligned_is_named_and_the_others_are(known: Run, stub: Stu
     assert last["error"]["message"] == "2 of 3 users could not be aligned"
 
 
+@pytest.mark.real("ray")
+def test_a_fleet_on_ray_aligns_everybody_and_tells_what_it_cost(known: Run, stub: Stub) -> None:
+    aligning = ("align", "--all", "--rounds", "1", "--engine", "ray", "--workers", "1")
+    known.json("add", stdin='{"user": "bob", "query": "x", "outcome": 3}')
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("persona-agent")), "--json", *stub.options, *aligning],
+        env={**os.environ, "PERSONA_AGENT_DB": str(known.db), "PERSONA_AGENT_EMBEDDER": "hash"}
+        | {"PERSONA_AGENT_LLM_API_KEY": "sesame"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    shown = json.loads(done.stdout)
+    alice, bob = shown["results"]
+    assert (alice["user"], alice["error"], alice["alignment"]["rounds"]) == ("alice", None, 1)
+    assert "'bob' has 1 interactions with an outcome" in bob["error"]
+    assert shown["cost"]["users"] == 1
+    assert 0 < shown["cost"]["requests"] <= len(stub.seen)
+    assert set(stub.keys) == {"Bearer sesame"}  # it reached the worker
+    assert "1 of 2 users could not be aligned" in done.stderr
+    assert "worker 1 (process" in done.stderr
+
+
+def test_without_ray_the_way_out_is_told(known: Run, tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ImportError('no ray here')")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("persona-agent")), *"align --all --engine ray".split()],
+        env={**os.environ, "PERSONA_AGENT_DB": str(known.db), "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'pip install "persona-agent-framework[ray]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_option_of_ray_is_refused_without_it(known: Run) -> None:
     done = known("align", "--all", "--workers", "3")
     assert done.exit_code == 2

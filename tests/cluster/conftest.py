@@ -13,7 +13,7 @@ from persona_agent.cluster.driver import connected
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def ray_cluster() -> Iterator[Any]:
     """Give a cluster of two nodes, each with room for one worker, which this process has joined.
 
