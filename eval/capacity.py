@@ -197,7 +197,7 @@ def answer_gpu_seconds(load: Load) -> float:
 
 
 def worker_users_per_s(
-    *, batch: int, rounds: int, latency_s: float, requests_per_user: float, overhead_ms: float
+    *, batch: int, rounds: float, latency_s: float, requests_per_user: float, overhead_ms: float
 ) -> float:
     """Return how fast one worker aligns users with an engine that takes `latency_s` for any batch.
 

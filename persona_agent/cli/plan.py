@@ -14,6 +14,10 @@ from persona_agent.eval.capacity import Load, need
 INPUTS = tuple(one for one in dataclasses.fields(Load) if one.name != "users")
 
 
+def _source(metadata: Mapping[str, str]) -> str:
+    return "; ".join(part for part in (metadata["source"], metadata["why"]) if part)
+
+
 def _inputs(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with an option for each input of the model."""
     for one in reversed(INPUTS):
@@ -57,10 +61,6 @@ def plan(settings: Settings, /, sizes: tuple[float, ...], **given: Any) -> None:
         if given[one.name] == one.default and one.metadata["source"] != "yours"
     ]
     settings.show(shown, "\n".join([*lines, "", "from these inputs, yours apart:", *notes]))
-
-
-def _source(metadata: Mapping[str, str]) -> str:
-    return "; ".join(part for part in (metadata["source"], metadata["why"]) if part)
 
 
 def _row(name: str, values: Any) -> str:  # Any: numbers, whole or not
