@@ -68,7 +68,7 @@ def faults(quick: bool, as_json: bool) -> None:
 def cluster(quick: bool, as_json: bool) -> None:
     """Align users by one worker on Ray, by two, and by two of which one is killed half way."""
     with redirect_stdout(sys.stderr):  # Ray prints of its own accord
-        figures = bench_cluster.measure(users=48 if quick else 200)
+        figures = bench_cluster.measure(users=80 if quick else 200)
     _show(figures, as_json)
 
 
