@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from operator import eq
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import make_url
 
@@ -166,9 +166,11 @@ def align_users(
     if not names:
         return tally.report()
     with connected(fleet) as ray:
-        _check_machines(place, ray, fleet)
-        for event in run_many(order.open, names, fleet):
-            tally.note(event)
+        machines = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+        check_machines(place, machines, fleet.address)
+        with closing(run_many(order.open, names, fleet)) as events:
+            for event in events:
+                tally.note(event)
     return tally.report()
 
 
@@ -191,15 +193,17 @@ def _sqlite_path(url: str) -> str | None:
     return make_url(url).database or ""
 
 
-def _check_machines(place: str, ray: Any, fleet: Fleet) -> None:  # Any: the module ray
-    """Raise ValueError if workers might be where the database file is not."""
+def check_machines(place: str, machines: Collection[str], address: str | None) -> None:
+    """Raise ValueError if workers might be where the database file is not.
+
+    `machines` are those of the cluster; with an address of ray:// this process is on none of them.
+    """
     if "://" in place and not place.startswith("sqlite"):
         return
-    machines = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    if len(machines) > 1 or (fleet.address or "").startswith("ray://"):
+    if len(machines) > 1 or (address or "").startswith("ray://"):
         raise ValueError(
-            f"{place} is an SQLite file of one machine, and the cluster has {len(machines)}; "
-            "give the URL of a PostgreSQL server that all of them reach"
+            f"{place} is an SQLite file of one machine, and workers would be on others (the "
+            f"cluster has {len(machines)}); give the URL of a PostgreSQL server that all reach"
         )
 
 

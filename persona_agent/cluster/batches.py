@@ -45,6 +45,11 @@ class Batches:
         """Whether no batch waits and none is out."""
         return not self._waiting and not self._out
 
+    @property
+    def waiting(self) -> int:
+        """How many batches wait."""
+        return len(self._waiting)
+
     def take(self) -> Batch | None:
         """Return the next batch, which is out from now on; None if none waits."""
         if not self._waiting:

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -112,7 +112,7 @@ Event: TypeAlias = Ready | Ended | Failed | Done[V]
 
 def run_many(
     open_worker: Callable[[], Work[V]], users: Sequence[str], fleet: Fleet = Fleet()
-) -> Iterator[Event[V]]:
+) -> Generator[Event[V], None, None]:
     """Give what happens while a fleet works through `users`, as it happens; then the fleet is gone.
 
     `open_worker` is pickled to every worker and called there once; what it returns is called with
@@ -210,7 +210,7 @@ class _Run(Generic[V]):
         self._ever_ready = False
 
     def events(self) -> Iterator[Event[V]]:
-        for number in range(1, self._fleet.workers + 1):
+        for number in range(1, min(self._fleet.workers, self._batches.waiting) + 1):
             self._hire(Worker(number), openings=1)
         reason = ""
         while not self._batches.has_ended:

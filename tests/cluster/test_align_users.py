@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
+from persona_agent.cluster.align import check_machines
 from persona_agent.errors import BackendError, StoreError
 from persona_agent.eval.bench_cluster import (
     OPTIONS,
@@ -256,6 +258,24 @@ def test_on_one_machine_an_sqlite_file_will_do(ray_cluster: Any, tmp_path: Path)
     place = populated(str(tmp_path / "persona.db"), 8)
     assert not align(Path(place), fleet=Fleet(workers=2, batch=2)).failed
     assert audit(place) == Audit(aligned=8, doubled=0)
+
+
+@pytest.mark.parametrize(
+    ("place", "machines", "address", "is_refused"),
+    [
+        ("/data/persona.db", {"one"}, None, False),
+        ("/data/persona.db", {"one", "two"}, "one:6379", True),
+        ("sqlite:////data/persona.db", {"one", "two"}, "one:6379", True),
+        ("/data/persona.db", {"one"}, "ray://one:10001", True),
+        ("postgresql://one/persona", {"one", "two"}, "ray://one:10001", False),
+    ],
+)
+def test_an_sqlite_file_is_refused_where_workers_are_elsewhere(
+    place: str, machines: set[str], address: str | None, is_refused: bool
+) -> None:
+    says = "give the URL of a PostgreSQL server"
+    with pytest.raises(ValueError, match=says) if is_refused else nullcontext():
+        check_machines(place, machines, address)
 
 
 def test_a_user_named_twice_is_refused(new_users: Callable[[int], str]) -> None:

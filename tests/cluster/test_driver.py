@@ -101,6 +101,11 @@ def test_every_user_is_in_one_batch() -> None:
     assert not [event for event in events if isinstance(event, Ended)]
 
 
+def test_no_more_workers_open_than_there_are_batches() -> None:
+    events = list(run_many(upper, USERS[:3], Fleet(workers=2, batch=3)))
+    assert [type(event) for event in events] == [Ready, Done]
+
+
 def test_no_users_need_no_worker() -> None:
     assert list(run_many(never, [], Fleet())) == []
 
