@@ -32,9 +32,9 @@ from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.failpoint import NAMES
 from persona_agent.memory.forget import forget
 from persona_agent.memory.index import Index
+from persona_agent.memory.lookup import Lookup
 from persona_agent.memory.rows import owner_of
 from persona_agent.memory.store import Store
-from persona_agent.memory.user_index import Lookup
 from persona_agent.memory.verify import found_in, verify
 from persona_agent.types import Interaction, RecallRequest, Scope
 

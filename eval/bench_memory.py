@@ -3,12 +3,14 @@
 Beside every figure stands the floor: raw sqlite3 with the same durability and a FAISS index a
 user, without a scope, a history, an index that follows other processes, or an answer in our types.
 Both are measured in turns, call by call, so that a noisy machine is as noisy for one as the other.
+PostgreSQL is measured against the same floor: what a server costs is part of its figure.
 """
 
 from __future__ import annotations
 
 import resource
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -21,9 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from persona_agent.eval import resident
+from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.index import Index
 from persona_agent.memory.store import Store
+from persona_agent.memory.user_index import EVENT_BYTES
 from persona_agent.types import FloatArray, Interaction, Recalled, RecallRequest, Scope
 
 DIM = 384
@@ -59,19 +64,34 @@ LARGE = Size(1_000_000, 10_000, 2_000, largest=100_000)
 
 
 def run(*, quick: bool) -> dict[str, float]:
-    """Return the figures at 100,000 memories, and at a million under keys that begin `large_`."""
+    """Return the figures at 100,000 memories, and at a million under keys that begin `large_`.
+
+    Keys that begin `postgresql_` are of an embedded PostgreSQL server, where one is installed.
+    """
     if quick:
-        return measure(QUICK)
+        return measure(QUICK) | _on_postgresql(QUICK)
     large = {f"large_{name}": value for name, value in measure(LARGE).items()}
-    return measure(NORMAL) | large
+    return measure(NORMAL) | large | _on_postgresql(NORMAL)
 
 
-def measure(size: Size) -> dict[str, float]:
-    """Return the figures at one size; times are medians in milliseconds unless named otherwise."""
+def _on_postgresql(size: Size) -> dict[str, float]:
+    """Return the figures on a PostgreSQL server, which has a bare SQLite beside it as its floor."""
+    if not is_installed():
+        return {}
+    with embedded_postgresql() as server:
+        figures = measure(size, new_schema(server, "bench"))
+    return {f"postgresql_{name}": value for name, value in figures.items() if name != "rss_mb"}
+
+
+def measure(size: Size, where: str | None = None) -> dict[str, float]:
+    """Return the figures at one size; times are medians in milliseconds unless named otherwise.
+
+    `where` is an empty PostgreSQL schema, by default a new SQLite file.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-memory-") as name:
         folder = Path(name)
         with (
-            Store.open(folder / "ours.db") as store,
+            Store.open(where or folder / "ours.db") as store,
             closing(_Floor(folder / "floor.db")) as floor,
         ):
             counts = size.counts()
@@ -87,6 +107,7 @@ def measure(size: Size) -> dict[str, float]:
                 **_batches(memory, floor, counts, bool(size.largest), max(10, size.repeats // 20)),
                 **_big_user(memory, counts, size.repeats),
                 **_found(memory, counts),
+                **(_resident(folder / "ours.db", size) if where is None else {}),
                 "index_mb": memory.index.nbytes / 2**20,
                 "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
@@ -222,6 +243,22 @@ def _found(memory: EpisodicMemory, counts: Sequence[int]) -> dict[str, float]:
         wanted += len(expected)
         starved += len(found) < len(expected)
     return {"recall_at_10": hit / wanted, "starved_users": starved}
+
+
+def _resident(database: Path, size: Size) -> dict[str, float]:
+    """Return by how much a process grows that asks for every user under a bound of a quarter.
+
+    Linux only.
+    """
+    if sys.platform != "linux":
+        return {}
+    bound = size.memories * (4 * DIM + EVENT_BYTES) // 4
+    found = resident.measure(database, bound)
+    return {
+        "bound_mb": bound / 2**20,
+        "resident_growth_mb": found.growth / 2**20,
+        "resident_whole_mb": found.whole / 2**20,
+    }
 
 
 def search(memory: EpisodicMemory, user: int, vector: FloatArray) -> Sequence[Recalled]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from persona_agent.memory.rows import Owner, to_interaction
-from persona_agent.memory.schema import TABLES, events, jobs
+from persona_agent.memory.schema import TABLES, events, jobs, retrievals
 from persona_agent.memory.screen import BOILERPLATE, Screen, is_small_talk, screened
 from persona_agent.memory.snapshot import key
 from persona_agent.memory.store import Store
@@ -46,16 +46,22 @@ class Stats(Record):
 def audit(store: Store, tenant: str | None = None) -> Iterator[Finding]:
     """Give what is found in all events, user by user, in the order of adding.
 
-    Kinds: `repeated` (talk that the user's earlier event says word for word), `boilerplate`, and
-    `secret:KIND`, for what was stored before a pattern was known, or with the screen off.
+    Kinds: `repeated` (talk that the user's earlier event says word for word), `boilerplate`,
+    `secret:KIND`, for what was stored before a pattern was known, or with the screen off, and
+    `never_retrieved`, for what no recall has returned, though others of the user's events were.
     """
     query = select(events).order_by(events.c.tenant, events.c.user, events.c.seq)
+    counted = select(retrievals.c.event, retrievals.c.tenant, retrievals.c.user)
     if tenant is not None:
         query = query.where(events.c.tenant == tenant)
+        counted = counted.where(retrievals.c.tenant == tenant)
     rules = Screen()
     said: set[tuple[str, str]] = set()
     whose: Owner | None = None
     with store.database.read() as connection:
+        retrieved: dict[Owner, set[str]] = {}
+        for event, *whom in connection.execute(counted):
+            retrieved.setdefault((whom[0], whom[1]), set()).add(event)
         for row in connection.execute(query).mappings():
             one = to_interaction(dict(row))
             owner = row["tenant"], row["user"]
@@ -63,6 +69,8 @@ def audit(store: Store, tenant: str | None = None) -> Iterator[Finding]:
                 whose, said = owner, set()
             for kind in _kinds(one, rules, said):
                 yield Finding(*owner, one.id, kind)
+            if owner in retrieved and one.id not in retrieved[owner]:
+                yield Finding(*owner, one.id, "never_retrieved")
 
 
 def redact(store: Store, found: Finding, now: datetime) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from os import W_OK as WRITABLE
@@ -123,6 +123,27 @@ class Database:
             busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar()
             connection.exec_driver_sql("BEGIN")
         return not busy
+
+    def vacuum(self, tables: Sequence[str], *, full: bool) -> bool:
+        """Let PostgreSQL free the space of deleted rows; return whether it did.
+
+        Freed space keeps its bytes until it is used again. A `full` vacuum writes the tables anew,
+        so that nothing of them is left, and keeps everybody else out meanwhile. It is not done for
+        a role that does not own the tables, nor if others keep one of them locked.
+        """
+        named = [f"'{name}'::regclass" for name in tables]
+        owned = f"SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE oid IN ({', '.join(named)})"
+        engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with self.translated(), engine.connect() as connection:
+            if not connection.exec_driver_sql(owned).scalar():
+                return False
+            try:
+                connection.exec_driver_sql(f"VACUUM {'FULL ' * full}{', '.join(tables)}")
+            except DBAPIError as error:
+                if "lock timeout" in str(error.orig):
+                    return False
+                raise
+        return True
 
     @contextmanager
     def translated(self) -> Iterator[None]:

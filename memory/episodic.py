@@ -7,16 +7,19 @@ from datetime import datetime
 from typing import Any
 
 from persona_agent.errors import StoreError, UnknownInteraction
+from persona_agent.memory.fact_rows import put_fact_vectors
 from persona_agent.memory.generations import label_of
 from persona_agent.memory.index import Index
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.rerank import pool_of, rerank
+from persona_agent.memory.retrievals import Retrievals
 from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
 from persona_agent.memory.telemetry import SILENT, Observer
 from persona_agent.memory.tokens import estimate_tokens
-from persona_agent.memory.user_index import Hit, Lookup
 from persona_agent.ports import Embedder, Reranker
 from persona_agent.types import (
+    Fact,
     FloatArray,
     Interaction,
     Recalled,
@@ -28,6 +31,7 @@ from persona_agent.types import (
 __all__ = ["EpisodicMemory", "estimate_tokens"]
 
 ATTEMPTS = 20  # each embeds all that lacks a vector; more are needed only while others write
+FLUSH = 5000  # so many memories with counts are written with the next add
 CHANGEABLE = ("query", "response", "outcome", "item", "options", "metadata")
 
 
@@ -60,6 +64,20 @@ class EpisodicMemory:
         self.reranker = reranker
         self._observer = observer
         self._label: str | None = None
+        self._retrievals = Retrievals()
+
+    def close(self, now: datetime) -> None:
+        """Write what was only in memory: counts of retrievals, and the index if it is worth it.
+
+        The store stays open. Neither is part of the truth, so a disk that refuses is no error
+        here; an observer is told.
+        """
+        try:
+            self._retrievals.write(self.store, now)
+            if self.index.is_worth_saving:
+                self.save_index()
+        except StoreError:
+            self._observer.count("close_failures")
 
     def add(
         self,
@@ -83,6 +101,8 @@ class EpisodicMemory:
             results = self.store.add(
                 interactions, vectors, label, now=now, idempotency_key=idempotency_key
             )
+        if len(self._retrievals) >= FLUSH:
+            self._retrievals.write(self.store, now)
         self._observer.count("adds", len(results))
         self._observer.count("added", sum(one.event == "ADD" for one in results))
         return results
@@ -154,6 +174,9 @@ class EpisodicMemory:
                 replies = self._recall(requests, given)
             except UnknownInteraction:
                 return self._recall_known(requests, given)
+        for request, reply in zip(requests, replies, strict=True):
+            ids = [one.interaction.id for one in reply.memories]
+            self._retrievals.note(owner_of(request.scope), ids)
         self._observer.count("recalls", len(replies))
         self._observer.count("recalled", sum(len(reply.memories) for reply in replies))
         return replies
@@ -186,7 +209,7 @@ class EpisodicMemory:
         for _ in range(ATTEMPTS):
             with self.store.snapshot() as snapshot:
                 found = self.index.find(snapshot, lookups)
-                if not found.missing:
+                if found.is_whole:
                     refs = [
                         (owner_of(lookup.scope), hit.id)
                         for lookup, hits in zip(lookups, found.hits, strict=True)
@@ -196,6 +219,7 @@ class EpisodicMemory:
                     break
             self._label = None  # another process may have switched embedders: look again
             self._embed_missing(found.missing)
+            self._embed_facts(found.missing_facts)
         else:
             raise StoreError(
                 "interactions are written faster than they can be embedded; add them with vectors"
@@ -231,6 +255,7 @@ class EpisodicMemory:
             None if request.half_life is None else request.half_life.total_seconds(),
             request.salience,
             request.explain,
+            request.kinds,
         )
 
     def _embed(self, texts: Sequence[str]) -> FloatArray:
@@ -240,6 +265,8 @@ class EpisodicMemory:
         return vectors
 
     def _embed_missing(self, missing: Mapping[Owner, Sequence[str]]) -> None:
+        if not missing:
+            return
         self.label()
         refs = [(owner, event_id) for owner, ids in missing.items() for event_id in ids]
         with self.store.snapshot() as snapshot:
@@ -253,6 +280,16 @@ class EpisodicMemory:
                 scope, [interactions[i] for i in own], vectors[own], self.label()
             )
 
+    def _embed_facts(self, missing: Mapping[Owner, Sequence[Fact]]) -> None:
+        if missing:
+            label = self.label()
+            vectors = self._embed([one.text for some in missing.values() for one in some])
+            start = 0
+            for (tenant, user), some in missing.items():
+                own = vectors[start : start + len(some)]
+                put_fact_vectors(self.store, Scope(user, tenant), some, own, label)
+                start += len(some)
+
 
 def _is_search(request: RecallRequest) -> bool:
     return request.mode != "recent" and bool(request.query) and request.k > 0
@@ -261,12 +298,12 @@ def _is_search(request: RecallRequest) -> bool:
 def _reply(request: RecallRequest, found: Sequence[tuple[Interaction, Hit]]) -> RecallReply:
     """Return what fits into the request's budget, the latest or best first to be kept."""
     latest_first = request.mode == "recent"
-    if sum(_most_tokens(interaction) for interaction, _ in found) <= request.max_tokens:
+    if sum(_most_tokens(interaction, hit) for interaction, hit in found) <= request.max_tokens:
         return RecallReply(tuple(_recalled(request, one, hit) for one, hit in found))
     left = request.max_tokens
     kept: list[Recalled] = []
     for interaction, hit in reversed(found) if latest_first else found:
-        tokens = estimate_tokens(interaction.text)
+        tokens = estimate_tokens(hit.text(interaction))
         if tokens <= left:
             left -= tokens
             kept.append(_recalled(request, interaction, hit))
@@ -274,10 +311,12 @@ def _reply(request: RecallRequest, found: Sequence[tuple[Interaction, Hit]]) -> 
 
 
 def _recalled(request: RecallRequest, one: Interaction, hit: Hit) -> Recalled:
-    return Recalled(one, hit.score, request.mode, hit.explanation)
+    return Recalled(one, hit.score, request.mode, hit.explanation, hit.fact)
 
 
-def _most_tokens(one: Interaction) -> int:
-    """Return a number that `estimate_tokens` of its text cannot exceed, quickly."""
+def _most_tokens(one: Interaction, hit: Hit) -> int:
+    """Return a number that `estimate_tokens` of what was found cannot exceed, quickly."""
+    if hit.fact is not None:
+        return 3 * len(hit.fact.text)
     length = len(one.query) + len(one.response or "") + len(one.outcome or "") + 2
     return 3 * length

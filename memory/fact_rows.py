@@ -1,37 +1,27 @@
-"""Facts in the store: reading them as of a time, writing a merge, and the job that extracts them."""
+"""Facts in the store: as of a time, writing a merge and vectors, and the job that extracts them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
-from persona_agent.memory.facts import Fact, Merge, extract, merge
+from persona_agent.memory.fact_reading import read_facts
+from persona_agent.memory.facts import Merge, extract, merge
 from persona_agent.memory.jobs import Commit, Handler, Job
-from persona_agent.memory.rows import Owner, microseconds, owner_of, time_of, to_interaction
+from persona_agent.memory.rows import Owner, microseconds, owner_of, to_interaction
 from persona_agent.memory.schema import changes, events, evidence, facts
 from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.memory.store import Store
+from persona_agent.memory.writing import blobs_of, count_fact_write
 from persona_agent.ports import LLM
-from persona_agent.program import Ports, run
-from persona_agent.types import Interaction, Scope
+from persona_agent.program import Ports, run, salted
+from persona_agent.sensitive import WordLists
+from persona_agent.types import Fact, FloatArray, Interaction, Scope
 
 JOB = "facts"
 
-_FACTS = select(facts).where(of_owner(facts)).order_by(facts.c.valid_from, facts.c.id)
-_EVIDENCE = (
-    select(evidence.c.fact, evidence.c.event)
-    .join(
-        events,
-        (events.c.tenant == evidence.c.tenant)
-        & (events.c.user == evidence.c.user)
-        & (events.c.id == evidence.c.event),
-    )
-    .where(of_owner(evidence))
-    .order_by(events.c.when, events.c.seq)
-)
 _WRITTEN = (
     select(changes.c.event)
     .where(
@@ -68,17 +58,11 @@ def all_facts(store: Store, scope: Scope) -> list[Fact]:
         return read_facts(connection, owner_of(scope))
 
 
-def read_facts(connection: Connection, owner: Owner) -> list[Fact]:
-    """Return all facts about a user, oldest first."""
-    proof: dict[str, list[str]] = {}
-    for fact, event in connection.execute(_EVIDENCE, key(owner)):
-        proof.setdefault(fact, []).append(event)
-    rows = connection.execute(_FACTS, key(owner)).mappings()
-    return [_fact(row, proof.get(row["id"], ())) for row in rows]
-
-
 def write_merge(connection: Connection, owner: Owner, found: Merge, now: datetime) -> None:
     """Write what a merge says, in the connection's transaction."""
+    if not (found.new or found.closed or found.repeated):
+        return
+    count_fact_write(connection, owner)
     whose = {"tenant": owner[0], "user": owner[1]}
     if found.new:
         connection.execute(
@@ -100,11 +84,39 @@ def write_merge(connection: Connection, owner: Owner, found: Merge, now: datetim
         )
 
 
-def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
+def put_fact_vectors(
+    store: Store, scope: Scope, some: Sequence[Fact], vectors: FloatArray, embedder: str
+) -> int:
+    """Store the vectors of facts; return how many. A fact that is gone meanwhile gets none."""
+    owner = owner_of(scope)
+    blobs = blobs_of(vectors, embedder, len(some)) or []
+    with store.database.write() as connection:
+        store.lock(connection, owner)
+        there = {one.id for one in read_facts(connection, owner)}
+        whose = {"tenant": owner[0], "user": owner[1], "embedder": embedder}
+        rows = [
+            {**whose, "fact": one.id, "vector": blob}
+            for one, blob in zip(some, blobs, strict=True)
+            if one.id in there
+        ]
+        if rows:
+            store.sql.embed_fact.run(connection, rows)
+            count_fact_write(connection, owner)
+    return len(rows)
+
+
+def fact_job(
+    llm: LLM,
+    *,
+    sensitive: bool = False,
+    words: WordLists | None = None,
+    salt: Callable[[Scope], str | None] = lambda scope: None,
+) -> Handler:
     """Return the handler of jobs of the kind "facts": extract facts from what was written.
 
     Only the user's own words are read, as they are when the job runs. `sensitive` lets facts of
-    sensitive categories in.
+    sensitive categories in; `words` are the lists that say what is sensitive; `salt`
+    names the prefix cache of a user's prompts.
     """
 
     def work(store: Store, job: Job) -> Commit:
@@ -112,7 +124,8 @@ def fact_job(llm: LLM, *, sensitive: bool = False) -> Handler:
         with store.database.read() as connection:
             written = _written(connection, owner, job)
             known = [one for one in read_facts(connection, owner) if one.valid_until is None]
-        found = run(extract(written, known, sensitive=sensitive), Ports(llm))
+        program = extract(written, known, sensitive=sensitive, words=words)
+        found = run(salted(program, salt(job.scope)), Ports(llm))
 
         def commit(connection: Connection) -> None:
             # The user's row is locked now: what was read before the model was asked is read again,
@@ -149,16 +162,3 @@ def _row(one: Fact) -> dict[str, object]:
         "valid_until": None if one.valid_until is None else microseconds(one.valid_until),
         "superseded_by": one.superseded_by,
     }
-
-
-def _fact(row: RowMapping | Mapping[str, Any], proof: Sequence[str]) -> Fact:  # Any: of the schema
-    return Fact(
-        row["id"],
-        row["kind"],
-        row["text"],
-        tuple(proof),
-        row["confidence"],
-        time_of(row["valid_from"]),
-        None if row["valid_until"] is None else time_of(row["valid_until"]),
-        row["superseded_by"],
-    )

@@ -12,18 +12,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from persona_agent import prompts
 from persona_agent.errors import BackendError, ReplyFormatError
 from persona_agent.memory.screen import redacted
 from persona_agent.persona import check_line
 from persona_agent.program import Program, complete
-from persona_agent.sensitive import check_not_sensitive
-from persona_agent.types import Interaction, Json, ModelReply, ModelRequest, Record, Sampling
+from persona_agent.sensitive import WordLists, check_not_sensitive
+from persona_agent.types import (
+    Fact,
+    FactKind,
+    Interaction,
+    Json,
+    ModelReply,
+    ModelRequest,
+    Record,
+    Sampling,
+)
 
-Kind: TypeAlias = Literal["preference", "habit", "goal", "background"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[FactKind, ...] = get_args(FactKind)
 
 MAX_FACTS = 8  # of one request
 MAX_EVENTS = 12  # shown in one request
@@ -43,33 +51,10 @@ ORDER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Fact(Record):
-    """A statement about a user, the events it rests on, and from when until when it holds.
-
-    `valid_from` is the time of the latest event that it rests on when it is made, so that it says
-    nothing of later ones. `valid_until` is None while it holds; `superseded_by` names its
-    successor.
-    """
-
-    id: str
-    kind: Kind
-    text: str
-    evidence: tuple[str, ...]
-    confidence: float
-    valid_from: datetime
-    valid_until: datetime | None = None
-    superseded_by: str | None = None
-
-    def holds(self, at: datetime) -> bool:
-        """Return whether this fact was held at a time."""
-        return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
-
-
-@dataclass(frozen=True, slots=True)
 class FactDraft(Record):
     """A fact as a model proposes it, and the ids of the facts that it makes untrue."""
 
-    kind: Kind
+    kind: FactKind
     text: str
     evidence: tuple[str, ...]
     confidence: float
@@ -104,10 +89,15 @@ def own_words(events: Sequence[Interaction]) -> list[Interaction]:
 
 
 def extract(
-    events: Sequence[Interaction], known: Sequence[Fact], *, sensitive: bool = False
+    events: Sequence[Interaction],
+    known: Sequence[Fact],
+    *,
+    sensitive: bool = False,
+    words: WordLists | None = None,
 ) -> Program[Extraction]:
     """Return the facts that a model finds in a user's own events, at most MAX_EVENTS at a time.
 
+    What is `sensitive` by `words`, by default the lists that ship, is left out unless let in.
     Raises BackendError if the model does not answer, ReplyFormatError if any of its answers is
     not of the form asked for: then nothing of them is to be used.
     """
@@ -122,7 +112,7 @@ def extract(
     for block, reply in zip(blocks, replies, strict=True):
         for draft in read_reply(reply, block, shown):
             try:
-                drafts.append(_fit(draft, sensitive))
+                drafts.append(_fit(draft, sensitive, words))
             except ValueError as error:
                 refused.append(str(error))
     return Extraction(tuple(drafts), tuple(refused))
@@ -137,6 +127,8 @@ def read_reply(
         raise kind(f"no facts could be extracted: {reply.error}")
     if reply.finish != "stop":
         raise ReplyFormatError(f"the facts were cut off (finish is {reply.finish!r})")
+    if reply.salvaged:  # what was dropped may be what makes the rest untrue
+        raise ReplyFormatError(f"the facts are not whole: {'; '.join(reply.salvaged)}")
     parsed = reply.parsed
     if not isinstance(parsed, dict) or not isinstance(parsed.get("facts"), list):
         raise ReplyFormatError(f"an object with a list of facts was due, not {reply.text[:80]!r}")
@@ -210,7 +202,7 @@ def _id(draft: FactDraft, since: datetime) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _fit(draft: FactDraft, sensitive: bool) -> FactDraft:
+def _fit(draft: FactDraft, sensitive: bool, words: WordLists | None) -> FactDraft:
     """Return a draft that may become a fact; raises ValueError for one that may not."""
     text = prompts.as_data(draft.text)
     check_line(text)
@@ -219,7 +211,7 @@ def _fit(draft: FactDraft, sensitive: bool) -> FactDraft:
     if ORDER.search(text):
         raise ValueError(f"{text[:60]!r} is an instruction, not a fact; it is left out")
     if not sensitive:
-        check_not_sensitive(text)
+        check_not_sensitive(text, words)
     return replace(draft, text=text)
 
 

@@ -19,7 +19,7 @@ from persona_agent.types import FloatArray
 INSTALL_CPU = 'pip install "persona-agent-framework[cpu]"'
 DECIMALS = 6  # of a score: vectors are float32, what follows is noise
 SPARE = 8  # candidates beyond k
-SMALL = 128  # up to so many vectors, finding candidates costs more than scoring all
+SMALL = 256  # up to so many vectors, a call of FAISS costs more than looking at all
 NOISE = 1e-4  # far above the rounding of FAISS's single precision for vectors of unit length
 
 
@@ -29,6 +29,7 @@ class FlatSearch:
     def __init__(self) -> None:
         self._faiss = load_faiss()
         self._index: Any = None  # Any: FAISS has no types; None until there is a vector
+        self._matrix: FloatArray = np.zeros((0, 0), np.float32)  # FAISS's own memory
         self._room = 0  # rows that FAISS has taken memory for
         self.present = np.zeros(0, np.bool_)
         self.is_whole = True  # whether no vector is missing
@@ -48,7 +49,7 @@ class FlatSearch:
         """The vectors, shape (n, dim), good until the next change; missing ones mean nothing."""
         if self._index is None:
             return np.zeros((len(self.present), 0), np.float32)
-        return self._matrix()
+        return self._matrix
 
     @classmethod
     def filled(
@@ -81,7 +82,7 @@ class FlatSearch:
             self._index = self._faiss.IndexFlatIP(vectors.shape[1])
             self._add(len(self.present))
         self._check(vectors.shape[1], "stored vectors")
-        self._matrix()[list(ranks)] = vectors
+        self._matrix[list(ranks)] = vectors
         self.present[ranks if isinstance(ranks, np.ndarray) else list(ranks)] = True
         self.is_whole = bool(self.present.all())
 
@@ -107,42 +108,55 @@ class FlatSearch:
         if k == 0:
             return []
         self._check(len(vector), "the query's vector")
-        wanted = total if total <= SMALL else min(k + SPARE, total)
+        wanted = min(k + SPARE, total)
+        ranks: npt.NDArray[np.int64] | None = None  # None: all that are allowed
         if wanted < total:
-            if weights is None:
-                rough, ranks = self._candidates(vector, wanted, end, allowed)
+            if weights is None and total > SMALL:
+                ranks = self._candidates(vector, k, wanted, end, allowed)
             else:
-                rough, ranks = self._weighted(vector, wanted, allowed, weights)
-        if wanted == total or rough[-1] >= rough[k - 1] - NOISE:  # ties may go on beyond
+                ranks = self._looked_at(vector, k, wanted, end, allowed, weights)
+        if ranks is None:
             ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
-        scores = self._matrix()[ranks].astype(np.float64) @ vector.astype(np.float64)
+        scores = self._matrix[ranks].astype(np.float64) @ vector.astype(np.float64)
         if weights is not None:
             scores = (1 + scores) / 2 * weights[ranks]
         scores = scores.round(DECIMALS) + 0.0  # no negative zero
         best = np.lexsort((ranks, -scores))[:k]
-        return [(int(ranks[i]), float(scores[i])) for i in best]
+        return list(zip(ranks[best].tolist(), scores[best].tolist(), strict=True))
 
     def cosine(self, vector: FloatArray, rank: int) -> float:
         """Return the inner product with the vector at a rank, to six decimals."""
-        row = self._matrix()[rank].astype(np.float64)
+        row = self._matrix[rank].astype(np.float64)
         return float((row @ vector.astype(np.float64)).round(DECIMALS)) + 0.0
 
-    def _weighted(
+    def _looked_at(
         self,
         vector: FloatArray,
+        k: int,
         count: int,
+        end: int,
         allowed: npt.NDArray[np.bool_] | None,
-        weights: npt.NDArray[np.float64],
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Return the best candidates under weights: all are looked at, FAISS knows no weights."""
-        scores = (1 + self._matrix()[: len(weights)] @ vector) / 2 * weights
-        ranks = np.arange(len(weights)) if allowed is None else np.flatnonzero(allowed)
-        best = ranks[np.argsort(-scores[ranks], kind="stable")[:count]]
-        return scores[best], best
+        weights: npt.NDArray[np.float64] | None,
+    ) -> npt.NDArray[np.int64] | None:
+        """Return `count` candidates by looking at all, in no order; None if ties may go on beyond."""
+        scores: npt.NDArray[np.floating] = self._matrix[:end] @ vector
+        if weights is not None:  # FAISS knows none
+            scores = (1 + scores) / 2 * weights
+        if allowed is not None:
+            scores = np.where(allowed, scores, -np.inf)
+        best = np.argpartition(scores, (end - count, end - k))[end - count :]
+        tied = scores[best[0]] >= scores[best[count - k]] - NOISE
+        return None if tied else best
 
     def _candidates(
-        self, vector: FloatArray, count: int, end: int, allowed: npt.NDArray[np.bool_] | None
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
+        self,
+        vector: FloatArray,
+        k: int,
+        count: int,
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.int64] | None:
+        """Return `count` candidates by FAISS, best first; None if ties may go on beyond."""
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             selector = self._faiss.IDSelectorBitmap(bits)
@@ -152,20 +166,17 @@ class FlatSearch:
             selector = None
         options = None if selector is None else self._faiss.SearchParameters(sel=selector)
         query = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
-        scores, ranks = self._index.search(query, count, params=options)
-        return scores[0], ranks[0]
+        rough, ranks = self._index.search(query, count, params=options)
+        found: npt.NDArray[np.int64] = ranks[0]
+        return None if rough[0, -1] >= rough[0, k - 1] - NOISE else found
 
     def _add(self, count: int) -> None:
         size = self._index.ntotal
         self._index.add(np.zeros((count, self._index.d), np.float32))  # never touched: no memory
         if self._index.ntotal > self._room:  # grown as a C++ vector grows
             self._room = max(2 * size, self._index.ntotal)
-
-    def _matrix(self) -> FloatArray:
-        """Return FAISS's own memory as an array, good until the next `grow`."""
-        size = self._index.ntotal * self._index.d
-        flat: FloatArray = self._faiss.rev_swig_ptr(self._index.get_xb(), size)
-        return flat.reshape(-1, self._index.d)
+        flat = self._faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
+        self._matrix = flat.reshape(-1, self._index.d)  # good until the next `add`
 
     def _check(self, dim: int, what: str) -> None:
         if self._index.d != dim:

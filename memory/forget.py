@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from persona_agent.errors import StoreError
 from persona_agent.memory.failpoint import failpoint
@@ -19,13 +20,18 @@ from persona_agent.memory.rows import Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
 from persona_agent.types import Record, Scope
 
+Vacuum: TypeAlias = Literal["plain", "full"]
+
 OUTSIDE = (
     "backups and copies of the database that you made",
     "what a model's provider logged of earlier prompts, and prompt caches until they are evicted",
 )
-OF_SERVER = (
-    "the server's dead rows until it vacuums, and its write-ahead log until it is recycled",
-)
+SERVER_LOG = "the server's write-ahead log until it is recycled"
+SERVER_SPACE = {
+    None: "the server's dead rows until it vacuums, which this role may not do or others prevented",
+    "plain": "bytes in the freed space of the server's tables until it is used again; "
+    "a full vacuum removes them",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,8 @@ class Receipt(Record):
     """What was forgotten: rows by table, in the name of a hash; and what is beyond our reach.
 
     `log_emptied` is false if another reader kept SQLite's write-ahead log from being emptied:
-    then it still holds deleted text, and `forget` is to be called again.
+    then it still holds deleted text, and `forget` is to be called again. `vacuumed` says which
+    vacuum a PostgreSQL server did afterwards; None for none.
     """
 
     subject: str
@@ -42,6 +49,7 @@ class Receipt(Record):
     rows: dict[str, int]
     log_emptied: bool
     beyond_reach: tuple[str, ...]
+    vacuumed: Vacuum | None = None
 
     def __str__(self) -> str:
         verb = "would go" if self.dry_run else "gone"
@@ -50,6 +58,8 @@ class Receipt(Record):
         lines = [head, *(rows or ["  nothing was stored"])]
         if not self.log_emptied:
             lines.append("the write-ahead log is in use by a reader and not emptied: forget again")
+        if self.vacuumed is not None:
+            lines.append(f"the server's tables were vacuumed ({self.vacuumed})")
         return "\n".join([*lines, "beyond reach:", *(f"  {one}" for one in self.beyond_reach)])
 
 
@@ -60,12 +70,15 @@ def forget(
     *,
     dry_run: bool = False,
     drop_index: Callable[[Owner], None] | None = None,
+    vacuum: Vacuum = "plain",
 ) -> Receipt:
     """Forget all about a user, or tell what would be forgotten, and return the receipt.
 
     `drop_index` is told whom to drop from an index, such as `Index.forget`; without it, the saved
-    index beside a SQLite file is removed, and is made again when it is needed. Raises ValueError
-    for a scope with an agent or a run: `delete_all` deletes those.
+    index beside a SQLite file is removed, and is made again when it is needed. On PostgreSQL the
+    tables are vacuumed afterwards if that is permitted; a "full" vacuum takes the bytes away, too,
+    and locks everybody out of the tables while it lasts. Raises ValueError for a scope with an
+    agent or a run: `delete_all` deletes those.
     """
     if scope.agent is not None or scope.run is not None:
         raise ValueError("only a whole user can be forgotten; give a scope without agent and run")
@@ -86,8 +99,15 @@ def forget(
         elif store.database.path is not None:
             _remove(index_path(store.database.path))
         emptied = store.database.flush_log()
-    beyond = OUTSIDE + (OF_SERVER if store.database.dialect == "postgresql" else ())
-    return Receipt(subject, now, dry_run, rows, emptied, beyond)
+    if store.database.dialect != "postgresql":
+        return Receipt(subject, now, dry_run, rows, emptied, OUTSIDE)
+    vacuumed: Vacuum | None = None
+    touched = [name for name, count in rows.items() if count]
+    if touched and not dry_run and store.database.vacuum(touched, full=vacuum == "full"):
+        vacuumed = vacuum
+    space = [SERVER_SPACE[vacuumed]] if vacuumed in SERVER_SPACE else []
+    beyond = (*OUTSIDE, *space, SERVER_LOG)
+    return Receipt(subject, now, dry_run, rows, emptied, beyond, vacuumed)
 
 
 def _remove(path: Path) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from persona_agent.errors import StoreError
 from persona_agent.memory.rows import owner_of
-from persona_agent.memory.schema import events, meta, users, vectors
+from persona_agent.memory.schema import events, fact_vectors, meta, users, vectors
 from persona_agent.memory.store import Store
 from persona_agent.ports import Embedder
 from persona_agent.types import FloatArray, Record, Scope
@@ -118,6 +118,13 @@ def label_of(store: Store, embedder: Embedder) -> str:
             f"persona-agent --embedder {embedder.name} reindex"
         )
     return active.label
+
+
+def active_label(store: Store) -> str | None:
+    """Return the label of the vectors that the store is searched by; None if it has none yet."""
+    with store.database.read() as connection:
+        active = _kept(connection, ACTIVE)
+    return None if active is None else active.label
 
 
 def reindex(
@@ -230,7 +237,10 @@ def _embed(store: Store, embedder: Embedder, label: str, keys: Sequence[Key]) ->
 
 
 def _remove_others(store: Store, label: str) -> int:
-    """Remove the vectors of all other labels, a user at a time; return how many."""
+    """Remove the vectors of all other labels, a user at a time; return how many of events.
+
+    Facts are few: they get their vectors when they are next searched.
+    """
     with store.database.read() as connection:
         if (
             connection.execute(
@@ -245,6 +255,12 @@ def _remove_others(store: Store, label: str) -> int:
         others = and_(
             vectors.c.tenant == tenant, vectors.c.user == user, vectors.c.embedder != label
         )
+        others_of_facts = and_(
+            fact_vectors.c.tenant == tenant,
+            fact_vectors.c.user == user,
+            fact_vectors.c.embedder != label,
+        )
         with store.database.write() as connection:
             removed += connection.execute(delete(vectors).where(others)).rowcount
+            connection.execute(delete(fact_vectors).where(others_of_facts))
     return removed

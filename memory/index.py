@@ -19,20 +19,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_agent.memory.index_file import IndexFile, Part
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.rows import Owner, owner_of
 from persona_agent.memory.snapshot import Head, Snapshot, unknown
 from persona_agent.memory.telemetry import SILENT
-from persona_agent.memory.user_index import EVENT_BYTES, Hit, Lookup, UserIndex
+from persona_agent.memory.user_index import EVENT_BYTES, UserIndex
+from persona_agent.types import Fact
 
 MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The hits of each lookup, and which events could not be found for want of a vector."""
+    """The hits of each lookup, and which events and facts could not be found for want of a vector."""
 
     hits: list[list[Hit]]
     missing: dict[Owner, list[str]]
+    missing_facts: dict[Owner, list[Fact]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was missing."""
+        return not self.missing and not self.missing_facts
 
 
 @dataclass(slots=True)
@@ -92,6 +100,7 @@ class Index:
             by_owner.setdefault(owner_of(lookup.scope), []).append(place)
         hits: list[list[Hit]] = [[] for _ in lookups]
         missing: dict[Owner, list[str]] = {}
+        missing_facts: dict[Owner, list[Fact]] = {}
         heads = snapshot.heads(list(by_owner))
         for owner, places in by_owner.items():
             own = [lookups[place] for place in places]
@@ -105,14 +114,19 @@ class Index:
             searched = any(lookup.vector is not None for lookup in own)
             with self._using(owner, head) as user:
                 texts = any(lookup.needs_texts for lookup in own)
+                facts = any(lookup.needs_facts for lookup in own)
                 if not len(user):
                     self.observer.count("index_loads")
-                user.follow(snapshot, head, with_vectors=searched, with_texts=texts)
+                user.follow(
+                    snapshot, head, with_vectors=searched, with_texts=texts, with_facts=facts
+                )
                 for place, found in zip(places, user.find(own), strict=True):
                     hits[place] = found
                 if searched and (lacking := user.missing()):
                     missing[owner] = lacking
-        return Found(hits, missing)
+                if facts and (unembedded := user.missing_facts()):
+                    missing_facts[owner] = unembedded
+        return Found(hits, missing, missing_facts)
 
     def use(self, embedder: str) -> None:
         """Hold the vectors that the store keeps under this label; those of another are dropped."""
@@ -142,29 +156,50 @@ class Index:
         if self._file is not None:
             self._file.remove()  # another process may have written it anew: do not look inside
 
-    def save(self, snapshot: Snapshot) -> int:
-        """Write the users held to the file, atomically; return how many.
+    @property
+    def is_worth_saving(self) -> bool:
+        """Whether what was read from the store since the last saving is a good part of the file.
 
-        Those that the store has moved on from are left out. Raises ValueError without a file.
+        Saving writes the whole file: done only then, it costs little for each event in the long run.
+        """
+        if self._file is None:
+            return False
+        with self._lock:
+            taken = sum(slot.user.taken for slot in self._users.values())
+        saved = sum(head.event_count for head in self._file.heads.values())
+        return taken > 0 and 4 * taken >= saved
+
+    def save(self, snapshot: Snapshot) -> int:
+        """Write the users held to the file, atomically, and keep those that are in it.
+
+        Those that the store has moved on from are left out. Returns how many users are in the
+        file then. Raises ValueError without a file.
         """
         if self._file is None:
             raise ValueError("this index has no file; give Index(..., file=)")
         with self._lock:
             slots = list(self._users.items())
-        heads = snapshot.heads([owner for owner, _ in slots])
-        written = 0
+        saved = self._file.heads
+        heads = snapshot.heads(list({owner for owner, _ in slots} | saved.keys()))
+        written: set[Owner] = set()
 
         def parts() -> Iterator[tuple[Owner, Part]]:
-            nonlocal written
             for owner, slot in slots:
                 with slot.lock:
                     part = slot.user.part()
                     if part is not None and part.head == heads.get(owner):
-                        written += 1
+                        written.add(owner)
+                        yield owner, part
+                        slot.user.taken = 0
+            for owner, head in saved.items():
+                if owner not in written and head == heads.get(owner):
+                    part = self._file.read(owner) if self._file is not None else None
+                    if part is not None:
+                        written.add(owner)
                         yield owner, part
 
         self._file.write(parts())
-        return written
+        return len(written)
 
     def unsave(self, snapshot: Snapshot) -> bool:
         """Remove the file if it holds what the store, as a later reader sees it, has lost.
@@ -182,7 +217,34 @@ class Index:
         return False
 
     def verify(self, snapshot: Snapshot) -> list[Owner]:
-        """Compare what is held with the store by checksum; drop and return who differed."""
+        """Compare what is held, and what the file keeps, with the store by checksum.
+
+        Returns who differed; they are dropped, and so is the file if it was wrong about one.
+        """
+        return self._verify_held(snapshot) + self._verify_file(snapshot)
+
+    def _verify_file(self, snapshot: Snapshot) -> list[Owner]:
+        if self._file is None:
+            return []
+        saved = self._file.heads
+        heads = snapshot.heads(list(saved))
+        differing = []
+        for owner, then in saved.items():
+            head, part = heads.get(owner), self._file.read(owner)
+            if head is None or head.epoch != then.epoch:
+                continue  # of a user who is gone: never used
+            if part is not None:
+                user = UserIndex(owner, self._embedder)
+                user.load(part)
+                user.follow(snapshot, head, with_vectors=False)
+                if user.checksum() == user.checksum_of(snapshot):
+                    continue
+            differing.append(owner)
+        if differing:
+            self._file.remove()
+        return differing
+
+    def _verify_held(self, snapshot: Snapshot) -> list[Owner]:
         with self._lock:
             slots = list(self._users.items())
         heads = snapshot.heads([owner for owner, _ in slots])

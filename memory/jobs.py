@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,10 +73,15 @@ class JobLost(StoreError):
 
 
 class Jobs:
-    """The jobs of a store, and a worker's hands on them."""
+    """The jobs of a store, and a worker's hands on them.
+
+    A worker goes round the tenants that have jobs due, beginning anywhere, and takes the oldest
+    job of each in turn: ten thousand jobs of one tenant keep nobody else waiting.
+    """
 
     def __init__(self, store: Store, *, worker: str | None = None) -> None:
         self._store = store
+        self._served: str | None = None  # the tenant whose job was taken last
         self._worker = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     def list(self, scope: Scope | None = None, state: State | None = None) -> list[Job]:
@@ -114,26 +120,33 @@ class Jobs:
             return connection.execute(change).rowcount
 
     def claim(self, kinds: Sequence[str], now: datetime, lease: timedelta = LEASE) -> Job | None:
-        """Take the job that has been due longest, for `lease`; None if none is due.
+        """Take a job for `lease`: of the next tenant, the one due longest; None if none is due.
 
         One that another worker took and did not end within its lease is due, too.
         """
         at = microseconds(now)
-        due = (
+        due = and_(
+            jobs.c.state.in_(["waiting", "retry", "running"]),
+            jobs.c.due <= at,
+            jobs.c.kind.in_(list(kinds)),
+        )
+        oldest = (
             select(jobs)
-            .where(
-                jobs.c.state.in_(["waiting", "retry", "running"]),
-                jobs.c.due <= at,
-                jobs.c.kind.in_(list(kinds)),
-            )
+            .where(due)
             .order_by(jobs.c.due, jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
         with self._store.database.write() as connection:
-            row = connection.execute(due).mappings().first()
-            if row is None:
+            tenants = connection.execute(select(jobs.c.tenant).where(due).distinct()).scalars()
+            for tenant in self._in_turn(list(tenants)):
+                query = oldest.where(jobs.c.tenant == tenant)
+                row = connection.execute(query).mappings().first()
+                if row is not None:  # else other workers hold all of this tenant's
+                    break
+            else:
                 return None
+            self._served = tenant
             taken = {
                 "state": "running",
                 "attempts": row["attempts"] + 1,
@@ -176,6 +189,15 @@ class Jobs:
             if not connection.execute(change, key(owner)).rowcount:
                 return "lost"
         return "dead" if dead else "retry"
+
+    def _in_turn(self, tenants: Sequence[str]) -> Sequence[str]:
+        """Return tenants from the one after the last that was served, round to that one."""
+        order = sorted(tenants)
+        if self._served is None:
+            start = secrets.randbelow(len(order)) if order else 0
+        else:
+            start = bisect_right(order, self._served)
+        return order[start:] + order[:start]
 
     def _mine(self, job: Job) -> Update:
         return update(jobs).where(self._is_mine(job))

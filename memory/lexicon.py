@@ -12,7 +12,8 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -23,6 +24,19 @@ K1 = 1.2  # how soon repeating a word stops to count
 B = 0.75  # how much long texts are held back
 DECIMALS = 6
 WORD_BYTES = 250  # of a word's place in the lexicon (measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What BM25 knows of a set of texts: how many, their words, how many texts have each word."""
+
+    texts: int
+    length: int
+    having: Mapping[str, int]
+
+    def __add__(self, other: Counts) -> Counts:
+        having = {word: count + other.having[word] for word, count in self.having.items()}
+        return Counts(self.texts + other.texts, self.length + other.length, having)
 
 
 class Lexicon:
@@ -67,45 +81,85 @@ class Lexicon:
         """Return whether this is the text at a rank."""
         return self._hashes[rank] == hash(text) and self._salience[rank] == salience
 
+    def counts(
+        self, words: Sequence[str], end: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> Counts:
+        """Return the counts of the first `end` texts that are `allowed`, None being all."""
+        lengths = self._sizes(end)
+        having = {word: len(self._found(word, end, allowed)[0]) for word in words}
+        if allowed is None:
+            return Counts(end, int(lengths.sum()), having)
+        return Counts(int(allowed.sum()), int(lengths[allowed].sum()), having)
+
     def scores(
-        self, query: str, end: int, allowed: npt.NDArray[np.bool_] | None
+        self,
+        words: Sequence[str],
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        counts: Counts | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Return the BM25 of each of the first `end` texts; 0 without a word of the query.
+        """Return the BM25 of each of the first `end` texts; 0 without one of the words.
 
         `allowed`, of length `end`, says which texts there are: others count for nothing and score
-        0. Rounded to six decimals. A word repeated in the query counts once.
+        0. `counts` are those of all texts that are ranked together, by default of these. Rounded
+        to six decimals.
         """
         scores = np.zeros(end)
-        lengths = np.frombuffer(self._lengths, np.int32)[:end] if end else np.zeros(0, np.int32)
-        total = end if allowed is None else int(allowed.sum())
-        if not total:
+        known = self.counts(words, end, allowed) if counts is None else counts
+        if not known.texts:
             return scores
-        mean = float(lengths.mean() if allowed is None else lengths[allowed].mean())
-        for word in sorted(set(WORD.findall(query.casefold()))):  # one order: sums of floats
-            if word not in self._ranks:
-                continue
-            ranks = np.frombuffer(self._ranks[word], np.int32)
-            ranks = ranks[: int(np.searchsorted(ranks, end))]
-            times = np.frombuffer(self._times[word], np.int32)[: len(ranks)]
-            if allowed is not None:
-                there = allowed[ranks]
-                ranks, times = ranks[there], times[there]
-            rarity = math.log1p((total - len(ranks) + 0.5) / (len(ranks) + 0.5))
+        mean = known.length / known.texts
+        lengths = self._sizes(end)
+        for word in words:
+            ranks, times = self._found(word, end, allowed)
+            having = known.having[word]
+            rarity = math.log1p((known.texts - having + 0.5) / (having + 0.5))
             held = K1 * (1 - B + B * lengths[ranks] / mean)
             scores[ranks] += rarity * times * (K1 + 1) / (times + held)
         return scores.round(DECIMALS)
 
     def search(
-        self, query: str, k: int, end: int, allowed: npt.NDArray[np.bool_] | None
+        self,
+        words: Sequence[str],
+        k: int,
+        end: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        counts: Counts | None = None,
     ) -> list[tuple[int, float]]:
-        """Return ranks and BM25 of the best `k` texts with a word of the query, best first.
+        """Return ranks and BM25 of the best `k` texts with one of the words, best first.
 
         Of equals, the earlier first.
         """
-        scores = self.scores(query, end, allowed)
+        scores = self.scores(words, end, allowed, counts)
         hits = np.flatnonzero(scores)
         best = hits[np.lexsort((hits, -scores[hits]))[:k]]
         return [(int(rank), float(scores[rank])) for rank in best]
+
+    def _sizes(self, end: int) -> npt.NDArray[np.int32]:
+        return np.frombuffer(self._lengths, np.int32)[:end] if end else np.zeros(0, np.int32)
+
+    def _found(
+        self, word: str, end: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the ranks of the texts with a word, and how often each has it."""
+        if word not in self._ranks:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32)
+        ranks = np.frombuffer(self._ranks[word], np.int32)
+        ranks = ranks[: int(np.searchsorted(ranks, end))]
+        times = np.frombuffer(self._times[word], np.int32)[: len(ranks)]
+        if allowed is not None:
+            there = allowed[ranks]
+            ranks, times = ranks[there], times[there]
+        return ranks, times
+
+
+def words_of(query: str) -> list[str]:
+    """Return the words of a query, each once, in an order that does not depend on the query's.
+
+    >>> words_of("The cat, the DOG")
+    ['cat', 'dog', 'the']
+    """
+    return sorted(set(WORD.findall(query.casefold())))  # one order: sums of floats
 
 
 def salience_of(metadata: str) -> float:

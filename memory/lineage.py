@@ -29,7 +29,7 @@ from persona_agent.memory.schema import (
     tombstones,
 )
 from persona_agent.memory.snapshot import key, of_owner
-from persona_agent.memory.writing import OF_USER, Statements, waiting_job
+from persona_agent.memory.writing import OF_USER, Statements, count_fact_write, waiting_job
 from persona_agent.types import Record
 
 FACT_JOB = "facts"
@@ -107,6 +107,7 @@ def _release_facts(
         .values(valid_until=None, superseded_by=None),
         these,
     )
+    count_fact_write(connection, owner)
     return replace(
         done,
         facts_deleted=done.facts_deleted + len(gone),

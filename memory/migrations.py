@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Connection, Text, update
+from sqlalchemy import BigInteger, Column, Connection, Text, update
 
 from persona_agent.memory.schema import (
     SCHEMA_VERSION,
     VERSION_KEY,
     evidence,
+    fact_vectors,
     facts,
     jobs,
     meta,
     receipts,
+    retrievals,
     tombstones,
     version_of,
 )
@@ -38,9 +40,18 @@ def _to_2(operations: Operations) -> None:
         table.create(operations.get_bind())
 
 
+def _to_3(operations: Operations) -> None:
+    """Facts are searched: their vectors, and a number that says when they changed; retrievals."""
+    number = Column("fact_seq", BigInteger, nullable=False, server_default="0")
+    operations.add_column("users", number)
+    operations.execute("UPDATE users SET fact_seq = 1")
+    for table in (fact_vectors, retrievals):
+        table.create(operations.get_bind())
+
+
 # To the version that is the key, from the one before. A step that was released never changes: when
 # a table of an earlier step changes, its form of then is written out there.
-STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2}
+STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3}
 
 
 def upgrade(connection: Connection) -> int:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+T = TypeVar("T", bound=Hashable)
+
 RANK_CONSTANT = 60  # Cormack, Clarke and Büttcher (2009)
 
 
-def fuse(orders: Sequence[Sequence[int]]) -> dict[int, float]:
+def fuse(orders: Sequence[Sequence[T]]) -> dict[T, float]:
     """Return the reciprocal rank fusion of orders, each best first: what is high in many is high.
 
     >>> fuse([[7, 8], [8]]) == {7: 1 / 61, 8: 1 / 62 + 1 / 61}
     True
     """
-    scores: dict[int, float] = {}
+    scores: dict[T, float] = {}
     for order in orders:
         for place, one in enumerate(order, start=1):
             scores[one] = scores.get(one, 0.0) + 1 / (RANK_CONSTANT + place)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from persona_agent.errors import BackendError
-from persona_agent.memory.user_index import Hit
+from persona_agent.memory.lookup import Hit
 from persona_agent.ports import Reranker
 from persona_agent.types import Interaction, RecallRequest
 
@@ -34,7 +34,9 @@ def rerank(
         for place, request in enumerate(requests)
         if request.mode != "recent" and request.query and found[place]
     ]
-    pairs = [(requests[place].query, one.text) for place in searched for one, _ in found[place]]
+    pairs = [
+        (requests[place].query, hit.text(one)) for place in searched for one, hit in found[place]
+    ]
     scores = [float(score) for score in reranker(pairs)] if pairs else []
     if len(scores) != len(pairs) or any(math.isnan(score) for score in scores):
         raise BackendError(
@@ -52,4 +54,6 @@ def rerank(
 
 def _with(hit: Hit, score: float) -> Hit:
     told = hit.explanation
-    return Hit(hit.id, score, None if told is None else replace(told, rerank=score))
+    return hit._replace(
+        score=score, explanation=None if told is None else replace(told, rerank=score)
+    )

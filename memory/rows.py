@@ -97,7 +97,7 @@ def microseconds(when: datetime) -> int:
 
 def time_of(value: int) -> datetime:
     """Return the time in UTC of microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=value)
+    return EPOCH + timedelta(0, 0, value)
 
 
 def to_row(one: Interaction) -> Row:
@@ -127,32 +127,39 @@ def to_row(one: Interaction) -> Row:
     }
 
 
-def to_interaction(row: Mapping[str, object]) -> Interaction:
-    """Return the interaction that a row of `events` keeps."""
-    return interaction_of([row[name] for name in ("tenant", "user", "id", *CONTENT)])
+def to_interaction(row: Mapping[str, Any]) -> Interaction:
+    """Return the interaction that a row of `events` keeps; Any: of the types in the schema."""
+    owner = row["tenant"], row["user"]
+    return interaction_of(owner, row["id"], [row[name] for name in CONTENT])
 
 
-def interaction_of(row: Sequence[Any]) -> Interaction:
-    """Return the interaction of a row that is tenant, user, id and then the CONTENT.
+class _Unchecked(Record):
+    """An interaction in the making: the same slots, not frozen yet."""
+
+    __slots__ = Interaction.__slots__
+
+
+def interaction_of(owner: Owner, event_id: str, content: Sequence[Any]) -> Interaction:
+    """Return the interaction of an owner's id and the values of CONTENT.
 
     It was checked when it was stored: checking it again is what a search would spend most on.
     Any: values of the types in the schema.
     """
-    (tenant, user, event_id, when, agent, run, role, query, response, outcome, item) = row[:11]
-    options, metadata = row[11:]
-    one = object.__new__(Interaction)
-    put = object.__setattr__
-    put(one, "scope", _scope(user, tenant, agent, run))
-    put(one, "when", EPOCH + timedelta(microseconds=when))
-    put(one, "query", query)
-    put(one, "outcome", outcome)
-    put(one, "response", response)
-    put(one, "role", role)
-    put(one, "item", item)
-    put(one, "options", tuple(json.loads(options)) if options != "[]" else ())
-    put(one, "metadata", json.loads(metadata) if metadata != "{}" else {})
-    put(one, "id", event_id)
-    return one
+    when, agent, run, role, query, response, outcome, item, options, metadata = content
+    one: Any = _Unchecked()
+    one.scope = _scope(owner[1], owner[0], agent, run)
+    one.when = time_of(when)
+    one.query = query
+    one.outcome = outcome
+    one.response = response
+    one.role = role
+    one.item = item
+    one.options = tuple(json.loads(options)) if options != "[]" else ()
+    one.metadata = json.loads(metadata) if metadata != "{}" else {}
+    one.id = event_id
+    one.__class__ = Interaction
+    checked: Interaction = one
+    return checked
 
 
 @lru_cache(maxsize=4096)

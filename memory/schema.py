@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from persona_agent.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = "schema_version"
 FIRST_TABLES = {"meta", "users", "events", "vectors", "changes", "personas", "alignments"}
 
@@ -42,7 +42,7 @@ meta = Table(
 # `next_seq` numbers all writes to a user's events, so it orders them and tells a cache whether it
 # is current. Every write bumps it first: on PostgreSQL this row's lock makes one user's writers
 # take turns. `epoch` is a random number, new when a forgotten user comes back, whose numbers
-# begin again.
+# begin again. `fact_seq` counts the writes to the user's facts, and is 0 before there are any.
 users = Table(
     "users",
     TABLES,
@@ -52,6 +52,7 @@ users = Table(
     Column("event_count", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("fact_seq", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("tenant", "user"),
 )
 
@@ -191,6 +192,37 @@ evidence = Table(
         ["tenant", "user", "event"], ["events.tenant", "events.user", "events.id"]
     ),
     Index("evidence_of_fact", "tenant", "user", "fact"),
+)
+
+fact_vectors = Table(
+    "fact_vectors",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("fact", Text, nullable=False),
+    Column("embedder", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # as in `vectors`
+    PrimaryKeyConstraint("tenant", "user", "fact", "embedder"),
+    ForeignKeyConstraint(
+        ["tenant", "user", "fact"], ["facts.tenant", "facts.user", "facts.id"], ondelete="CASCADE"
+    ),
+)
+
+# How often an event was recalled, and when last. Counted in memory and written now and then.
+retrievals = Table(
+    "retrievals",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "event"),
+    ForeignKeyConstraint(
+        ["tenant", "user", "event"],
+        ["events.tenant", "events.user", "events.id"],
+        ondelete="CASCADE",
+    ),
 )
 
 # The outbox: work that a write asks for, in the write's own transaction. It is about the events

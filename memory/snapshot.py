@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Select,
@@ -21,9 +19,10 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 
 from persona_agent.errors import StoreError, UnknownInteraction
+from persona_agent.memory.look_up import look_up
+from persona_agent.memory.prepared import DIALECTS, Prepared
 from persona_agent.memory.rows import (
     CONTENT,
     Change,
@@ -41,16 +40,17 @@ from persona_agent.types import FloatArray, Interaction, Scope
 
 T = TypeVar("T")
 
-CHUNK = 1024  # rows asked for in one statement; a power of two
+CHUNK = 1024  # rows asked for in one statement
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far a user's writes have come: equal heads mean that nothing was written between."""
+    """How far a user's writes have come: equal heads mean that no event was written between."""
 
     epoch: int
     next_seq: int
     event_count: int
+    fact_seq: int = field(default=0, compare=False)  # of the facts alone
 
 
 class Place(NamedTuple):
@@ -75,18 +75,22 @@ def key(owner: Owner) -> dict[str, object]:
 
 # Statements are built once: building one costs as much as running it.
 _OWN_EVENTS = of_owner(events)
-_HEADS = (users.c.tenant, users.c.user, users.c.epoch, users.c.next_seq, users.c.event_count)
-_WHOLE = tuple(events.c[name] for name in ("tenant", "user", "id", *CONTENT))
+_HEADS = (users.c.epoch, users.c.next_seq, users.c.event_count, users.c.fact_seq)
+_EVENT_COLUMNS = tuple(events.c)
+_CONTENT = tuple(events.c[name] for name in CONTENT)
 _PLACES = select(events.c.id, events.c.when, events.c.seq, events.c.agent, events.c.run)
 _EVENT = select(events).where(_OWN_EVENTS, events.c.id == bindparam("id_"))
-_SOME_EVENTS = select(events).where(_OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True)))
 _HEAD = select(users).where(of_owner(users))
-_ORDER = _PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq)
+_ORDER = {
+    dialect: Prepared(_PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq), dialect)
+    for dialect in DIALECTS
+}
 _SOME_PLACES = _PLACES.where(
     _OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True))
 ).order_by(events.c.when, events.c.seq)
 _OWN_VECTORS = and_(of_owner(vectors), vectors.c.embedder == bindparam("embedder"))
 _VECTORS = select(vectors.c.event, vectors.c.vector).where(_OWN_VECTORS)
+_ALL_VECTORS = {dialect: Prepared(_VECTORS, dialect) for dialect in DIALECTS}
 _SOME_VECTORS = _VECTORS.where(vectors.c.event.in_(bindparam("ids", expanding=True)))
 _OWN_CHANGES = of_owner(changes)
 _CHANGED = (
@@ -127,17 +131,22 @@ class Snapshot:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> Connection:
+        """The connection, for other queries of the same moment."""
+        return self._connection
+
     def heads(self, owners: Sequence[Owner]) -> dict[Owner, Head]:
         """Return the head of each owner of whom anything is stored, in one query."""
         found: dict[Owner, Head] = {}
-        for tenant, user, *numbers in self._look_up(_HEADS, 2, owners):
-            found[(tenant, user)] = Head(*numbers)
+        for place, *numbers in look_up(self._connection, _HEADS, 2, owners):
+            found[owners[place]] = Head(*numbers)
         return found
 
     def order(self, owner: Owner) -> list[Place]:
         """Return the places of all events of an owner, in time order."""
-        rows = self._connection.execute(_ORDER, key(owner))
-        return [Place(*row) for row in rows]
+        rows = _ORDER[self._connection.dialect.name].rows(self._connection, key(owner))
+        return list(map(Place._make, rows))
 
     def places(self, owner: Owner, ids: Sequence[str]) -> list[Place]:
         """Return the places of those of these events that exist, in time order."""
@@ -165,47 +174,49 @@ class Snapshot:
         """
         keys = {**key(owner), "embedder": embedder}
         if ids is None:
-            rows = list(self._connection.execute(_VECTORS, keys))
+            rows = _ALL_VECTORS[self._connection.dialect.name].rows(self._connection, keys)
         else:
             rows = [
-                row
+                tuple(row)
                 for some in _chunks(ids)
-                for row in self._connection.execute(_SOME_VECTORS, {**keys, "ids": some})
+                for row in self._connection.execute(_SOME_VECTORS, {**keys, "ids": some}).all()
             ]
         if not rows:
             return [], np.zeros((0, 0), np.float32)
-        sizes = {len(row.vector) for row in rows}
+        found, blobs = zip(*rows, strict=True)
+        sizes = set(map(len, blobs))
         if len(sizes) > 1:
             raise StoreError(
                 f"vectors of user {owner[1]!r} by embedder {embedder!r} have "
                 f"{sorted(size // 4 for size in sizes)} dimensions; they must have one length"
             )
-        flat = np.frombuffer(b"".join(row.vector for row in rows), "<f4")
-        return [row.event for row in rows], flat.reshape(len(rows), -1).astype(np.float32)
+        flat = np.frombuffer(b"".join(blobs), "<f4").reshape(len(rows), -1)
+        return list(found), flat.astype(np.float32, copy=False)
 
     def interactions(self, refs: Sequence[tuple[Owner, str]]) -> list[Interaction]:
         """Return these events, in this order, of many owners in one query.
 
         Raises UnknownInteraction for one that is not there.
         """
-        wanted = list(dict.fromkeys(refs))
-        found: dict[tuple[Owner, str], Interaction] = {}
-        keys = [(*owner, event_id) for owner, event_id in wanted]
-        for row in self._look_up(_WHOLE, 3, keys):
-            found[(row[:2], row[2])] = interaction_of(row)
-        for owner, event_id in wanted:
-            if (owner, event_id) not in found:
-                raise unknown(owner, event_id)
-        return [found[ref] for ref in refs]
+        found: list[Interaction | None] = [None] * len(refs)
+        for place, *content in look_up(
+            self._connection, _CONTENT, 3, [(*owner, event_id) for owner, event_id in refs]
+        ):
+            owner, event_id = refs[place]
+            found[place] = interaction_of(owner, event_id, content)
+        for ref, one in zip(refs, found, strict=True):
+            if one is None:
+                raise unknown(*ref)
+        return cast("list[Interaction]", found)
 
     def rows(self, owner: Owner, ids: Sequence[str]) -> dict[str, Row]:
         """Return the rows of those of these events that exist, by id."""
-        found: dict[str, Row] = {}
-        for some in _chunks(ids):
-            keys = {**key(owner), "ids": some}
-            for row in self._connection.execute(_SOME_EVENTS, keys).mappings():
-                found[row["id"]] = dict(row)
-        return found
+        names = [column.name for column in _EVENT_COLUMNS]
+        keys = [(*owner, event_id) for event_id in dict.fromkeys(ids)]
+        return {
+            keys[place][2]: dict(zip(names, values, strict=True))
+            for place, *values in look_up(self._connection, _EVENT_COLUMNS, 3, keys)
+        }
 
     def row(self, scope: Scope, event_id: str) -> Row:
         """Return the row of an event; raises UnknownInteraction if there is none in this scope."""
@@ -308,51 +319,11 @@ class Snapshot:
         """Return the keys of a user's saved alignments, sorted."""
         return sorted(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
 
-    def _look_up(
-        self, columns: tuple[Column[Any], ...], width: int, keys: Sequence[tuple[str, ...]]
-    ) -> Iterator[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
-        """Give these columns of the rows whose first `width` are one of these keys, perhaps repeated.
-
-        Past SQLAlchemy, which takes longer to run such a statement than SQLite does.
-        """
-        dialect = self._connection.dialect
-        cursor = self._connection.connection.cursor()
-        try:
-            for some in _chunks(keys):
-                size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
-                some += some[-1:] * (size - len(some))
-                statement = _look_up(
-                    columns, width, size, "?" if dialect.name == "sqlite" else "%s"
-                )
-                cursor.execute(statement, tuple(chain.from_iterable(some)))
-                yield from cursor.fetchall()
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError(None, None, error) from error
-        finally:
-            cursor.close()
-
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:
     """Return the error for an event that is not there."""
     return UnknownInteraction(
         f"no interaction {event_id!r} is stored for user {owner[1]!r} of tenant {owner[0]!r}"
-    )
-
-
-@lru_cache(maxsize=64)
-def _look_up(columns: tuple[Column[Any], ...], width: int, size: int, mark: str) -> str:
-    """Return the statement that finds `size` rows of any owners by the first columns of their key.
-
-    A join, since SQLite reads the whole table for "(tenant, user) IN (VALUES ...)". `mark` is how
-    the driver writes a parameter.
-    """
-    tuples = ["(" + ", ".join([mark] * width) + ")"] * size
-    keys = [f"k{j}" for j in range(width)]
-    names = [f'{column.table.name}."{column.name}"' for column in columns]
-    same = " AND ".join(f"{name} = {one}" for name, one in zip(names, keys, strict=False))
-    return (
-        f"WITH wanted({', '.join(keys)}) AS (VALUES {', '.join(tuples)}) "
-        f"SELECT {', '.join(names)} FROM wanted JOIN {columns[0].table.name} ON {same}"
     )
 
 

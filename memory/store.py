@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from os import PathLike
 
 from sqlalchemy import Connection, insert
 
-from persona_agent.closing import Closing
 from persona_agent.errors import (
     IdempotencyConflict,
     PersonaConflict,
     UnknownInteraction,
-    UnknownUser,
 )
-from persona_agent.memory.database import Database
 from persona_agent.memory.failpoint import failpoint
-from persona_agent.memory.lineage import erase, forgotten_at, release
+from persona_agent.memory.lineage import erase, release
+from persona_agent.memory.persona_store import PersonaStore
 from persona_agent.memory.rows import (
     EPOCH,
     Added,
@@ -40,10 +35,10 @@ from persona_agent.memory.rows import (
     to_interaction,
     to_row,
 )
-from persona_agent.memory.schema import personas, receipts
-from persona_agent.memory.screen import Screen, Screened, Trust, is_small_talk, screened
+from persona_agent.memory.schema import receipts
+from persona_agent.memory.screen import Screened, Trust, is_small_talk, screened
 from persona_agent.memory.snapshot import Snapshot, key
-from persona_agent.memory.writing import Batch, Statements, blobs_of, waiting_job
+from persona_agent.memory.writing import Batch, blobs_of, waiting_job
 from persona_agent.types import FloatArray, Interaction, Json, Scope, check_id
 
 __all__ = [
@@ -55,60 +50,12 @@ __all__ = [
     "UnknownInteraction",
 ]
 
-BUSY_TIMEOUT = 5.0
 
-
-class Store(Closing):
+class Store(PersonaStore):
     """Interactions, vectors, personas and alignments under way, by tenant and user.
 
     Safe to use from many threads, and from many processes on one file or server.
     """
-
-    def __init__(
-        self, database: Database, *, screen: Screen = Screen(), outbox: Sequence[str] = ()
-    ) -> None:
-        """Use an open database; `screen` says what is stored, see Screen.
-
-        `outbox` names the kinds of job that every change of a user's own words asks for, in the
-        transaction that makes it; see `jobs`.
-        """
-        self.database = database
-        self.sql = Statements(database.dialect)
-        self._screen = screen
-        self._outbox = tuple(outbox)
-
-    @classmethod
-    def open(
-        cls,
-        where: str | PathLike[str],
-        *,
-        busy_timeout: float = BUSY_TIMEOUT,
-        screen: Screen = Screen(),
-        outbox: Sequence[str] = (),
-    ) -> Store:
-        """Return the store at a path, a SQLAlchemy URL, or ":memory:"; created if absent.
-
-        A writer waits `busy_timeout` seconds for another process to end its write.
-        Raises StoreError, with the way out, for a database that is not ours, newer than this
-        package, damaged, locked or read-only, and for a folder that is not there.
-        """
-        database = Database.open(where, busy_timeout=busy_timeout)
-        return cls(database, screen=screen, outbox=outbox)
-
-    def close(self) -> None:
-        """Close the database. A store in memory is gone then."""
-        self.database.close()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        """Give a reader that sees the database at one moment, for several reads that must agree.
-
-        Write nothing while it is open: a store in memory has only one connection.
-        """
-        with self.database.read() as connection:
-            yield Snapshot(connection)
-
-    # interactions
 
     def add(
         self,
@@ -307,161 +254,6 @@ class Store(Closing):
         self.database.flush_log()
         return gone
 
-    def get(self, scope: Scope, event_id: str) -> Interaction:
-        """Return an interaction; raises UnknownInteraction if there is none of this id."""
-        with self.snapshot() as snapshot:
-            return to_interaction(snapshot.row(scope, event_id))
-
-    def get_all(
-        self, scope: Scope, *, limit: int | None = None, offset: int = 0, before: str | None = None
-    ) -> list[Interaction]:
-        """Return the interactions of a scope, oldest first; equal times in the order of adding.
-
-        `before` is an id: only what is strictly earlier is returned. An unknown user has none.
-        Raises UnknownInteraction if `before` is not an interaction of the user.
-        """
-        _check_count(limit, "limit")
-        _check_count(offset, "offset")
-        with self.snapshot() as snapshot:
-            return snapshot.find(scope, before=before, limit=limit, offset=offset)
-
-    def recent(self, scope: Scope, k: int, *, before: str | None = None) -> list[Interaction]:
-        """Return the `k` latest interactions of a scope, oldest first; see `get_all`."""
-        _check_count(k, "k")
-        with self.snapshot() as snapshot:
-            return snapshot.find(scope, before=before, limit=k, newest_first=True)[::-1]
-
-    def labelled(self, scope: Scope) -> list[Interaction]:
-        """Return the user's own turns with a known outcome, oldest first."""
-        with self.snapshot() as snapshot:
-            return snapshot.find(scope, labelled=True)
-
-    def history(self, scope: Scope, event_id: str) -> list[Change]:
-        """Return what was done to an interaction, oldest first; raises UnknownInteraction."""
-        with self.snapshot() as snapshot:
-            return snapshot.history(scope, event_id)
-
-    def vectors(self, scope: Scope, embedder: str) -> tuple[list[str], FloatArray]:
-        """Return the ids and vectors, of shape (n, dim), of all of a user's interactions.
-
-        In time order. Interactions without a vector of this embedder are left out.
-        """
-        owner = owner_of(scope)
-        with self.snapshot() as snapshot:
-            order = {place.id: rank for rank, place in enumerate(snapshot.order(owner))}
-            ids, array = snapshot.vectors(owner, embedder)
-        by_rank = sorted(range(len(ids)), key=lambda i: order[ids[i]])
-        return [ids[i] for i in by_rank], array[by_rank]
-
-    def users(self, tenant: str = "default") -> list[str]:
-        """Return the users of a tenant of whom anything is stored, sorted."""
-        with self.snapshot() as snapshot:
-            return snapshot.users(tenant)
-
-    def count(self, scope: Scope) -> int:
-        """Return how many interactions a scope has; 0 for an unknown user."""
-        with self.snapshot() as snapshot:
-            return snapshot.count(scope)
-
-    # personas and alignments: text to the store
-
-    def add_persona(
-        self,
-        scope: Scope,
-        version: int,
-        document: str,
-        now: datetime,
-        *,
-        parent: int | None = None,
-        origin: str = "",
-        note: str = "",
-        scores: str = "{}",
-        epoch: int | None = None,
-    ) -> StoredPersona:
-        """Store persona `version` of a user, which must follow the latest; the first is 1.
-
-        Raises PersonaConflict if the latest version is not `version` - 1: somebody else was
-        faster; read again, decide again. Raises UnknownUser if the user was forgotten meanwhile:
-        since `epoch`, or with nothing stored since.
-        """
-        at = microseconds(now)
-        row = {
-            "tenant": scope.tenant,
-            "user": scope.user,
-            "version": version,
-            "parent": parent,
-            "created": at,
-            "origin": origin,
-            "note": note,
-            "document": document,
-            "scores": scores,
-        }
-        with self.database.write() as connection:
-            self._take_known(connection, owner_of(scope), now, epoch)
-            head = Snapshot(connection).persona(scope)
-            latest = head.version if head else 0
-            if latest != version - 1:
-                raise PersonaConflict(
-                    f"persona version {version} of user {scope.user!r} cannot be stored: the "
-                    f"latest is {latest}, so the next must be {latest + 1}; read the latest and "
-                    "decide again"
-                )
-            connection.execute(insert(personas), row)
-        return StoredPersona(version, parent, now, origin, note, document, scores)
-
-    def persona(self, scope: Scope, version: int | None = None) -> StoredPersona | None:
-        """Return a persona version, by default the latest; None if there is none."""
-        with self.snapshot() as snapshot:
-            return snapshot.persona(scope, version)
-
-    def personas(self, scope: Scope) -> list[StoredPersona]:
-        """Return all persona versions of a user, latest first."""
-        with self.snapshot() as snapshot:
-            return snapshot.personas(scope)
-
-    def epoch(self, scope: Scope) -> int | None:
-        """Return a number that changes when a user is forgotten; None if nothing is stored.
-
-        Slow work takes it before it reads, and gives it back with what it writes.
-        """
-        with self.snapshot() as snapshot:
-            head = snapshot.heads([owner_of(scope)]).get(owner_of(scope))
-        return head.epoch if head else None
-
-    def save_alignment(
-        self, scope: Scope, name: str, state: str, now: datetime, *, epoch: int | None = None
-    ) -> None:
-        """Keep the state of an alignment under way, in place of an earlier one of this key.
-
-        Raises UnknownUser if the user was forgotten meanwhile; see `add_persona`.
-        """
-        row = {
-            "tenant": scope.tenant,
-            "user": scope.user,
-            "name": name,
-            "state": state,
-            "updated": microseconds(now),
-        }
-        with self.database.write() as connection:
-            self._take_known(connection, owner_of(scope), now, epoch)
-            connection.execute(self.sql.alignment, row)
-
-    def load_alignment(self, scope: Scope, name: str) -> str | None:
-        """Return the saved state of an alignment; None if there is none."""
-        with self.snapshot() as snapshot:
-            return snapshot.alignment(scope, name)
-
-    def alignments(self, scope: Scope) -> list[str]:
-        """Return the keys of a user's saved alignments, sorted."""
-        with self.snapshot() as snapshot:
-            return snapshot.alignments(scope)
-
-    def delete_alignment(self, scope: Scope, name: str) -> bool:
-        """Delete a saved alignment; return whether there was one."""
-        with self.database.write() as connection:
-            keys = {**key(owner_of(scope)), "name_": name}
-            return bool(connection.execute(self.sql.drop_alignment, keys).rowcount)
-
     def _add_one(
         self,
         connection: Connection,
@@ -531,46 +323,6 @@ class Store(Closing):
         }
         connection.execute(insert(receipts), row)
 
-    def lock(self, connection: Connection, owner: Owner) -> None:
-        """Make other writers of this user wait, before anything is read to be changed.
-
-        On SQLite a write transaction has the whole database to itself already.
-        """
-        if self.sql.lock is not None:
-            connection.execute(self.sql.lock, key(owner))
-
-    def _take(
-        self, connection: Connection, owner: Owner, now: datetime, numbers: int, more: int
-    ) -> int:
-        """Lock a user for this transaction, and return the first of `numbers` to write under.
-
-        `more` is what the count of events grows by. An unknown user becomes known.
-        """
-        row = {
-            "tenant": owner[0],
-            "user": owner[1],
-            "next_seq": numbers,
-            "event_count": more,
-            "epoch": secrets.randbits(62),
-            "created": microseconds(now),
-        }
-        last: int = connection.execute(self.sql.take, row).scalar_one()
-        return last - numbers
-
-    def _take_known(
-        self, connection: Connection, owner: Owner, now: datetime, epoch: int | None
-    ) -> None:
-        """Lock a user for this transaction, unless what is to be written is of a forgotten one."""
-        self.lock(connection, owner)
-        head = Snapshot(connection).heads([owner]).get(owner)
-        forgotten = head is None and forgotten_at(connection, owner) is not None
-        if forgotten or (epoch is not None and (head is None or head.epoch != epoch)):
-            raise UnknownUser(
-                f"user {owner[1]!r} was forgotten; what was made of the earlier memories is not "
-                "stored"
-            )
-        self._take(connection, owner, now, 0, 0)
-
     def _delete(self, connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         """Delete events of one user, with what the log knows of their contents."""
         if not rows:
@@ -596,8 +348,3 @@ class _AnsweredBefore(Exception):
 def _hash_of(rows: Sequence[Row]) -> str:
     text = json.dumps([(row["id"], row["hash"]) for row in rows])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _check_count(value: int | None, what: str) -> None:
-    if value is not None and value < 0:
-        raise ValueError(f"{what} is {value}; it must be 0 or more")

@@ -24,6 +24,7 @@ COUNTED = {
     "embedded": "texts embedded by the memory",
     "index_loads": "users read into the index",
     "index_evictions": "users dropped from the index to hold its bound",
+    "close_failures": "closings that could not write counts of retrievals or the index",
     "index_repairs": "users whose index did not agree with the store",
 }
 NOTHING = nullcontext()

@@ -15,14 +15,15 @@ from typing import Any, cast, get_args
 from sqlalchemy import insert
 
 from persona_agent.errors import InputError
-from persona_agent.memory.fact_rows import read_facts, write_merge
-from persona_agent.memory.facts import KINDS, Fact, Merge
+from persona_agent.memory.fact_reading import read_facts
+from persona_agent.memory.fact_rows import write_merge
+from persona_agent.memory.facts import KINDS, Merge
 from persona_agent.memory.rows import microseconds, owner_of
 from persona_agent.memory.schema import personas
 from persona_agent.memory.screen import Trust
 from persona_agent.memory.snapshot import Snapshot
 from persona_agent.memory.store import Store
-from persona_agent.types import Interaction, Record, Scope
+from persona_agent.types import Fact, Interaction, Record, Scope
 
 FORMAT = "persona_agent export 1"
 

@@ -9,62 +9,28 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from persona_agent.errors import StoreError
+from persona_agent.memory.fact_index import FactIndex
+from persona_agent.memory.fact_reading import read_fact_vectors, read_facts
 from persona_agent.memory.flat import FlatSearch
 from persona_agent.memory.index_file import Part
 from persona_agent.memory.lexicon import Lexicon, salience_of
-from persona_agent.memory.ranking import decay, fuse
+from persona_agent.memory.lookup import Hit, Lookup
+from persona_agent.memory.ranking import decay
 from persona_agent.memory.rows import Owner, Row, to_interaction
+from persona_agent.memory.search import View, search
 from persona_agent.memory.snapshot import Head, Place, Snapshot, unknown
-from persona_agent.types import Explanation, FloatArray, Scope
+from persona_agent.types import Explanation, Fact, FloatArray, Scope
 
 RELOAD = 64  # so many changes, or a quarter of the events if more, are not taken over one by one
-POOL = 50  # of each order, at least so many are fused
 SOME = 8192  # vectors read at once, so that a large user is not in memory twice
+NO_WORDS = Lexicon()  # of a search that asks for none
 EVENT_BYTES = 260  # of an event's place: its id, its rank by id, its numbers (measured)
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What is looked up: the `k` events of a scope nearest to `vector`, or the latest without one.
-
-    With `words` the order by vector is fused with the order by words. Only what is strictly
-    earlier than the event `before` is found, and nothing later than `until`, in microseconds.
-    `half_life`, in seconds, and `salience` weigh what is found.
-    """
-
-    scope: Scope
-    k: int
-    vector: FloatArray | None = None
-    before: str | None = None
-    words: str | None = None
-    until: int | None = None
-    half_life: float | None = None
-    salience: bool = False
-    explain: bool = False
-
-    @property
-    def needs_texts(self) -> bool:
-        """Whether vectors and times are not enough."""
-        return self.words is not None or self.salience
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """An event that was found, and its cosine similarity; without a vector, 1 / its recency.
-
-    With words the score is the fusion of both orders; weights multiply it. See `RecallRequest`.
-    """
-
-    id: str
-    score: float
-    explanation: Explanation | None = None
 
 
 class UserIndex:
@@ -76,6 +42,8 @@ class UserIndex:
         self._head: Head | None = None
         self._flat: FlatSearch | None = None
         self._lexicon: Lexicon | None = None
+        self._facts: FactIndex | None = None
+        self.taken = 0  # events read from the store since this was last saved
         self._end = 0
         self._place([])
 
@@ -85,7 +53,7 @@ class UserIndex:
     @property
     def nbytes(self) -> int:
         """The memory this takes, by estimate."""
-        parts = (self._flat, self._lexicon)
+        parts = (self._flat, self._lexicon, self._facts)
         return 1000 + EVENT_BYTES * len(self) + sum(part.nbytes for part in parts if part)
 
     @property
@@ -94,7 +62,13 @@ class UserIndex:
         return self._flat.dim if self._flat else 0
 
     def follow(
-        self, snapshot: Snapshot, head: Head, *, with_vectors: bool, with_texts: bool = False
+        self,
+        snapshot: Snapshot,
+        head: Head,
+        *,
+        with_vectors: bool,
+        with_texts: bool = False,
+        with_facts: bool = False,
     ) -> None:
         """Become what the store holds at the snapshot, whose head of this user is `head`.
 
@@ -110,6 +84,8 @@ class UserIndex:
                 self._read_vectors(snapshot)
             if with_texts:
                 self._read_texts(snapshot)
+            if with_facts:
+                self._read_facts(snapshot, head.fact_seq)
         except BaseException:
             self.clear()
             raise
@@ -163,6 +139,10 @@ class UserIndex:
             return []
         return [self._ids[rank] for rank in np.flatnonzero(~self._flat.present[: self._end])]
 
+    def missing_facts(self) -> list[Fact]:
+        """Return the facts that have no vector, if facts are loaded."""
+        return [] if self._facts is None else self._facts.missing()
+
     def find(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """Return the hits of each lookup, in order: best first; equal scores, earlier first.
 
@@ -179,68 +159,63 @@ class UserIndex:
                 ranks = self._latest(allowed, end, lookup.k)
                 count = len(ranks)
                 found.append([Hit(self._ids[r], 1 / (count - i)) for i, r in enumerate(ranks)])
-            elif self._flat is None:
-                raise StoreError("vectors were not loaded before a search; call follow first")
             else:
-                found.append(self._search(self._flat, lookup, lookup.vector, end, allowed))
+                found.append(self._search(lookup, lookup.vector, end, allowed))
         return found
 
     def _search(
         self,
-        flat: FlatSearch,
         lookup: Lookup,
         vector: FloatArray,
         end: int,
         allowed: npt.NDArray[np.bool_] | None,
     ) -> list[Hit]:
-        aged, mattering = self._weights(lookup, end)
-        weights = aged if mattering is None else mattering if aged is None else aged * mattering
-        said: list[tuple[int, float]] = []
-        if lookup.words is None:
-            best = near = flat.search(vector, lookup.k, end, allowed, weights)
-        else:
-            pool = max(POOL, 4 * lookup.k)
-            near = flat.search(vector, pool, end, allowed)
-            said = self._texts.search(lookup.words, pool, end, allowed)
-            scores = fuse([[rank for rank, _ in near], [rank for rank, _ in said]])
-            if weights is not None:
-                scores = {rank: score * float(weights[rank]) for rank, score in scores.items()}
-            best = sorted(scores.items(), key=lambda one: (-one[1], one[0]))[: lookup.k]
-        if not lookup.explain:
-            return [Hit(self._ids[rank], score) for rank, score in best]
-        near_places = {rank: place for place, (rank, _) in enumerate(near, start=1)}
-        said_places = {rank: (place, score) for place, (rank, score) in enumerate(said, start=1)}
-        return [
-            Hit(
-                self._ids[rank],
-                score,
-                Explanation(
-                    flat.cosine(vector, rank) if flat.present[rank] else None,
-                    near_places.get(rank),
-                    said_places[rank][1] if rank in said_places else None,
-                    said_places[rank][0] if rank in said_places else None,
-                    1.0 if aged is None else float(aged[rank]),
-                    1.0 if mattering is None else float(mattering[rank]),
-                ),
+        now = self._now(lookup, end)
+        views: list[View] = []
+        if "event" in lookup.kinds:
+            views.append(self._events(lookup, end, allowed, now))
+        if lookup.needs_facts and self._facts is not None:
+            facts = self._facts.view(
+                end, allowed, now=now, half_life=lookup.half_life, salience=lookup.salience
             )
-            for rank, score in best
+            views += [] if facts is None else [facts]
+        if not views:
+            return []
+        best = search(views, vector, lookup.words, lookup.k, explain=lookup.explain)
+        if not lookup.needs_facts:
+            return [Hit(self._ids[rank], score, why) for _, rank, score, why in best]
+        return [
+            Hit(self._ids[rank], score, why)
+            if number == 0 and "event" in lookup.kinds
+            else self._fact_hit(rank, score, why, end)
+            for number, rank, score, why in best
         ]
 
-    def _weights(
-        self, lookup: Lookup, end: int
-    ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
-        """Return how much the first `end` events count by age, and by salience; None for all 1."""
+    def _events(
+        self, lookup: Lookup, end: int, allowed: npt.NDArray[np.bool_] | None, now: int
+    ) -> View:
+        if self._flat is None:
+            raise StoreError("vectors were not loaded before a search; call follow first")
         aged = None
         if lookup.half_life is not None and end:
             whens = np.frombuffer(self._whens, np.int64)[:end]
-            now = whens[-1]
-            if lookup.until is not None:
-                now = lookup.until
-            elif lookup.before is not None:
-                now = self._whens[self._rank[lookup.before]]
             aged = decay((now - whens) / 1e6, lookup.half_life)
         mattering = self._texts.salience[:end] if lookup.salience else None
-        return aged, mattering
+        return View(self._flat, self._lexicon or NO_WORDS, end, allowed, aged, mattering)
+
+    def _fact_hit(self, rank: int, score: float, why: Explanation | None, end: int) -> Hit:
+        if self._facts is None:
+            raise StoreError("facts were not loaded before a search; call follow first")
+        fact = self._facts.known(rank, end)
+        return Hit(fact.evidence[-1], score, why, fact)
+
+    def _now(self, lookup: Lookup, end: int) -> int:
+        """Return the moment that ages are counted from, in microseconds."""
+        if lookup.until is not None:
+            return lookup.until
+        if lookup.before is not None:
+            return int(self._whens[self._rank[lookup.before]])
+        return int(self._whens[end - 1]) if end else 0
 
     @property
     def _texts(self) -> Lexicon:
@@ -284,7 +259,7 @@ class UserIndex:
         added = mine.event_count - head.event_count
         if added != mine.next_seq - head.next_seq:
             return False
-        return min(self._seqs[head.event_count :]) >= head.next_seq
+        return all(seq >= head.next_seq for seq in self._seqs[head.event_count :])
 
     def _update(self, snapshot: Snapshot, head: Head) -> None:
         caught_up = self._head == head or self._catch_up(snapshot, head)
@@ -300,6 +275,7 @@ class UserIndex:
         self._end = len(self)
 
     def _read_vectors(self, snapshot: Snapshot) -> None:
+        self.taken += len(self)
         flat = FlatSearch.filled(len(self), (), np.zeros((0, 0), np.float32))
         if len(self) <= SOME:
             ids, vectors = snapshot.vectors(self._owner, self._embedder)
@@ -330,6 +306,7 @@ class UserIndex:
         )
         if moved or any(event_id in self._rank for event_id in gone) or self._is_late(new):
             return False
+        self.taken += len(places)
         for place in new:
             self._append(place)
         if self._lexicon is not None:
@@ -351,6 +328,17 @@ class UserIndex:
                 lexicon.add(*_text(rows[event_id]))
         self._lexicon = lexicon
 
+    def _read_facts(self, snapshot: Snapshot, seq: int) -> None:
+        """Take in the facts, unless those held are of this write already."""
+        if self._facts is not None and self._facts.seq == seq:
+            return
+        found: list[Fact] = []
+        vectors: Mapping[str, FloatArray] = {}
+        if seq:
+            found = read_facts(snapshot.connection, self._owner)
+            vectors = read_fact_vectors(snapshot.connection, self._owner, self._embedder)
+        self._facts = FactIndex(seq, found, self._rank, self._whens, vectors)
+
     def _check_texts(self, snapshot: Snapshot, ids: Sequence[str]) -> None:
         """Drop the lexicon if one of these events has another text than it has there."""
         known = [one for one in ids if self._rank[one] < len(self._texts)]
@@ -365,17 +353,19 @@ class UserIndex:
         return (new[0].when, new[0].seq) < self._last
 
     def _place(self, places: Sequence[Place]) -> None:
-        self._ids: list[str] = []
-        self._rank: dict[str, int] = {}
-        self._last = (-(2**63), 0)
-        self._seqs = array("q")
-        self._whens = array("q")
-        self._agents = array("i")
-        self._runs = array("i")
+        ids, whens, seqs, agents, runs = zip(*places, strict=True) if places else [()] * 5
+        self._ids: list[str] = list(ids)
+        self._rank: dict[str, int] = dict(zip(ids, range(len(ids)), strict=True))
+        self._last = (whens[-1], seqs[-1]) if places else (-(2**63), 0)
+        self._seqs = array("q", seqs)
+        self._whens = array("q", whens)
         self._codes: dict[str | None, int] = {None: 0}
-        for place in places:
-            self._append(place)
-        self._end = len(self._ids)
+        for name in dict.fromkeys((*agents, *runs)):
+            self._code(name)
+        self._agents = array("i", map(self._codes.__getitem__, agents))
+        self._runs = array("i", map(self._codes.__getitem__, runs))
+        self._end = len(ids)
+        self._facts = None  # they are placed among the events
 
     def _append(self, place: Place) -> None:
         self._rank[place.id] = len(self._ids)
@@ -383,8 +373,11 @@ class UserIndex:
         self._last = (place.when, place.seq)
         self._seqs.append(place.seq)
         self._whens.append(place.when)
-        self._agents.append(self._codes.setdefault(place.agent, len(self._codes)))
-        self._runs.append(self._codes.setdefault(place.run, len(self._codes)))
+        self._agents.append(self._code(place.agent))
+        self._runs.append(self._code(place.run))
+
+    def _code(self, name: str | None) -> int:
+        return self._codes.setdefault(name, len(self._codes))
 
     def _ranks(self, ids: Sequence[str]) -> list[int]:
         return [self._rank[event_id] for event_id in ids]

@@ -8,17 +8,21 @@ from typing import TypeAlias, cast
 import numpy as np
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import Insert
 
+from persona_agent.memory.prepared import Prepared
 from persona_agent.memory.rows import Added, Owner, Row, decide, pack_content, to_interaction
 from persona_agent.memory.schema import (
     alignments,
     changes,
     events,
     evidence,
+    fact_vectors,
     facts,
     jobs,
     personas,
     receipts,
+    retrievals,
     users,
     vectors,
 )
@@ -32,7 +36,20 @@ CHANGED = ("query", "response", "outcome", "item", "options", "metadata", "hash"
 
 
 # All that is kept about a user, in an order in which it can be deleted.
-OF_USER = (receipts, jobs, evidence, facts, alignments, personas, changes, vectors, events, users)
+OF_USER = (
+    receipts,
+    jobs,
+    evidence,
+    fact_vectors,
+    facts,
+    alignments,
+    personas,
+    changes,
+    retrievals,
+    vectors,
+    events,
+    users,
+)
 
 
 class Statements:
@@ -41,13 +58,14 @@ class Statements:
     def __init__(self, dialect: str) -> None:
         upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         take = upsert(users)
-        self.take = take.on_conflict_do_update(
+        taken = take.on_conflict_do_update(
             index_elements=[users.c.tenant, users.c.user],
             set_={
                 "next_seq": users.c.next_seq + take.excluded.next_seq,
                 "event_count": users.c.event_count + take.excluded.event_count,
             },
         ).returning(users.c.next_seq)
+        self.take = Prepared(cast(Insert, taken), dialect)
         is_server = dialect == "postgresql"
         self.lock = None
         if is_server:
@@ -77,19 +95,35 @@ class Statements:
             events.c.role == bindparam("role_"),
             events.c.id != bindparam("id_"),
         )
-        self.insert = insert(events)
-        self.log = insert(changes)
+        self.insert = Prepared(insert(events), dialect)
+        self.log = Prepared(insert(changes), dialect)
         embed = upsert(vectors)
-        self.embed = embed.on_conflict_do_update(
+        embedded = embed.on_conflict_do_update(
             index_elements=[c for c in vectors.c if c.name != "vector"],
             set_={"vector": embed.excluded.vector},
         )
+        self.embed = Prepared(embedded, dialect)
         this_event = and_(of_owner(events), events.c.id == bindparam("id_"))
         self.update = (
             update(events)
             .where(this_event)
             .values({events.c[name]: bindparam(f"new_{name}") for name in CHANGED})
         )
+        embed_fact = upsert(fact_vectors)
+        embedded_fact = embed_fact.on_conflict_do_update(
+            index_elements=[c for c in fact_vectors.c if c.name != "vector"],
+            set_={"vector": embed_fact.excluded.vector},
+        )
+        self.embed_fact = Prepared(embedded_fact, dialect)
+        retrieved = upsert(retrievals)
+        counted = retrieved.on_conflict_do_update(
+            index_elements=[retrievals.c.tenant, retrievals.c.user, retrievals.c.event],
+            set_={
+                "times": retrievals.c.times + retrieved.excluded.times,
+                "last": retrieved.excluded.last,
+            },
+        )
+        self.retrieved = Prepared(counted, dialect)
         self.delete = delete(events).where(this_event)
         self.drop_vectors = delete(vectors).where(
             of_owner(vectors), vectors.c.event == bindparam("id_")
@@ -185,7 +219,7 @@ class Batch:
     def write(self, connection: Connection, sql: Statements) -> None:
         """Write everything taken in."""
         if self._inserts:
-            connection.execute(sql.insert, list(self._inserts.values()))
+            sql.insert.run(connection, list(self._inserts.values()))
         if self._updates:
             rows = [
                 {**key(ref[:2]), "id_": ref[2], **{f"new_{name}": row[name] for name in CHANGED}}
@@ -197,9 +231,15 @@ class Batch:
                 sql.drop_vectors, [{**key(ref[:2]), "id_": ref[2]} for ref in self._unembedded]
             )
         if self._vectors:
-            connection.execute(sql.embed, list(self._vectors.values()))
+            sql.embed.run(connection, list(self._vectors.values()))
         if self._changes:
-            connection.execute(sql.log, self._changes)
+            sql.log.run(connection, self._changes)
+
+
+def count_fact_write(connection: Connection, owner: Owner) -> None:
+    """Let caches know that a user's facts are not what they were."""
+    change = update(users).where(of_owner(users)).values(fact_seq=users.c.fact_seq + 1)
+    connection.execute(change, key(owner))
 
 
 def waiting_job(owner: Owner, kind: str, first: int, last: int, at: int) -> Row:

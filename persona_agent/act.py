@@ -7,8 +7,8 @@ the model got wrong is data for its next step, never a crash.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from persona_agent import prompts
 from persona_agent.errors import BackendError
@@ -17,11 +17,14 @@ from persona_agent.ports import Tool
 from persona_agent.predict import RecallPlan
 from persona_agent.program import Program, call_tool, complete, recall
 from persona_agent.types import (
+    RECALL_KINDS,
+    Fact,
     Interaction,
     Json,
     Message,
     ModelReply,
     ModelRequest,
+    Recalled,
     RecallRequest,
     Record,
     Sampling,
@@ -57,7 +60,7 @@ class Step(Record):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Record):
-    """What the agent says, and what it used: persona version, memories, steps, tokens."""
+    """What the agent says, and what it used: persona version, memories, steps, tokens, facts."""
 
     text: str
     scope: Scope
@@ -65,9 +68,29 @@ class Answer(Record):
     memories: tuple[Interaction, ...]
     steps: tuple[Step, ...] = ()
     usage: Usage = Usage()
+    facts: tuple[Fact, ...] = ()
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was recalled so far, each memory and fact once."""
+
+    events: dict[str, Interaction] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+    def add(self, hits: Iterable[Recalled]) -> None:
+        for hit in hits:
+            if hit.fact is None:
+                self.events[hit.interaction.id] = hit.interaction
+            else:
+                self.facts[hit.fact.id] = hit.fact
+
+    @property
+    def in_time(self) -> tuple[Interaction, ...]:
+        return tuple(sorted(self.events.values(), key=lambda one: one.when))
 
 
 def answer(
@@ -90,12 +113,13 @@ def answer(
         raise ValueError("the question is empty; ask something")
     _check_names(tools)
     scope = persona.scope
-    replies = yield from recall(plan.requests(scope, question, None))
-    found = {hit.interaction.id: hit.interaction for reply in replies for hit in reply.memories}
+    replies = yield from recall(requests(plan, scope, question))
+    known = _Known()
+    known.add(hit for reply in replies for hit in reply.memories)
     usage = Usage()
     steps: list[Step] = []
     while tools and len(steps) < max_steps:
-        messages = _messages(question, persona, found, tools, steps)
+        messages = _messages(question, persona, known, tools, steps)
         reply = (yield from complete([_step_request(messages, tools, sampling)]))[0]
         usage += reply.usage
         if reply.finish == "error":
@@ -105,33 +129,51 @@ def answer(
             steps.append(Step(action, arguments, "", problem))
         elif action == ANSWER:
             said = str(arguments["text"])
-            return Answer(said, scope, persona.version, _in_time(found), tuple(steps), usage)
+            return _answer(said, persona, known, steps, usage)
         elif action == SEARCH:
             step, hits = yield from _search(scope, arguments)
-            found |= {one.id: one for one in hits}
+            known.add(hits)
             steps.append(step)
         else:
             result = yield from call_tool(scope, action, arguments)
             steps.append(Step(action, arguments, result.text, result.error))
-    messages = _messages(question, persona, found, (), steps)
+    messages = _messages(question, persona, known, (), steps)
     reply = (yield from complete([ModelRequest(messages, sampling, purpose="answer")]))[0]
     if reply.error is not None:
         raise BackendError(f"the model could not answer: {reply.error}")
     usage += reply.usage
-    return Answer(reply.text.strip(), scope, persona.version, _in_time(found), tuple(steps), usage)
+    return _answer(reply.text.strip(), persona, known, steps, usage)
 
 
-def remembered(memories: Sequence[Interaction]) -> str:
-    """Return memories as the delimited, escaped block of a prompt; empty for none."""
-    if not memories:
+def requests(plan: RecallPlan, scope: Scope, question: str) -> list[RecallRequest]:
+    """Return the recalls of a plan for a question of now; its searches look for facts, too."""
+    return [
+        one if one.mode == "recent" else replace(one, kinds=RECALL_KINDS)
+        for one in plan.requests(scope, question, None)
+    ]
+
+
+def remembered(memories: Sequence[Interaction], facts: Sequence[Fact] = ()) -> str:
+    """Return facts and memories as the delimited, escaped block of a prompt; empty for none."""
+    if not memories and not facts:
         return ""
+    told = [
+        ("fact", one.valid_from, one.text)
+        for one in sorted(facts, key=lambda one: (one.valid_from, one.id))
+    ]
+    happened = [("memory", one.when, one.text) for one in memories]
     lines = "\n".join(
-        prompts.text(
-            "ask", "memory", when=one.when.date().isoformat(), text=prompts.as_data(one.text, 500)
-        )
-        for one in memories
+        prompts.text("ask", name, when=when.date().isoformat(), text=prompts.as_data(text, 500))
+        for name, when, text in [*told, *happened]
     )
     return prompts.text("ask", "memories", lines=lines)
+
+
+def _answer(
+    said: str, persona: Persona, known: _Known, steps: Sequence[Step], usage: Usage
+) -> Answer:
+    facts = tuple(known.facts.values())
+    return Answer(said, persona.scope, persona.version, known.in_time, tuple(steps), usage, facts)
 
 
 def _check_names(tools: Sequence[Tool]) -> None:
@@ -146,21 +188,18 @@ def _check_names(tools: Sequence[Tool]) -> None:
         taken.add(name)
 
 
-def _in_time(found: Mapping[str, Interaction]) -> tuple[Interaction, ...]:
-    return tuple(sorted(found.values(), key=lambda one: one.when))
-
-
 def _messages(
     question: str,
     persona: Persona,
-    found: Mapping[str, Interaction],
+    known: _Known,
     tools: Sequence[Tool],
     steps: Sequence[Step],
 ) -> tuple[Message, ...]:
-    known = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
+    who = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
     actions = _actions(tools) if tools else ""
-    system = [prompts.text("ask", "policy"), actions, known]
-    user = [remembered(_in_time(found)), question, *(_shown(step) for step in steps)]
+    system = [prompts.text("ask", "policy"), actions, who]
+    memories = remembered(known.in_time, list(known.facts.values()))
+    user = [memories, question, *(_shown(step) for step in steps)]
     return (
         Message("system", "\n\n".join(part for part in system if part)),
         Message("user", "\n\n".join(part for part in user if part)),
@@ -220,8 +259,11 @@ def _read_step(
 ) -> tuple[str, Mapping[str, Json], str | None]:
     """Return action, arguments, and what is wrong with them, if anything is."""
     value = reply.parsed
-    if reply.error is not None or not isinstance(value, dict):
-        return "?", {}, reply.error or f"{reply.text[:80]!r} is not a JSON object"
+    if value is None and reply.error is not None:
+        return "?", {}, reply.error
+    # JSON that does not fit the schema is judged here, in words that help the model's next step.
+    if not isinstance(value, dict):
+        return "?", {}, f"{reply.text[:80]!r} is not a JSON object"
     action, arguments = value.get("action"), value.get("arguments")
     known = [SEARCH, *(tool.name for tool in tools), ANSWER]
     if not isinstance(action, str) or action not in known:
@@ -234,9 +276,10 @@ def _read_step(
     return action, arguments, None
 
 
-def _search(scope: Scope, arguments: Mapping[str, Json]) -> Program[tuple[Step, list[Interaction]]]:
-    request = RecallRequest(scope, "similar", str(arguments["query"]), k=5)
+def _search(scope: Scope, arguments: Mapping[str, Json]) -> Program[tuple[Step, list[Recalled]]]:
+    query = str(arguments["query"])
+    request = RecallRequest(scope, "similar", query, k=5, kinds=RECALL_KINDS)
     reply = (yield from recall([request]))[0]
-    hits = [hit.interaction for hit in reply.memories]
+    hits = list(reply.memories)
     result = "; ".join(prompts.as_data(one.text, 200) for one in hits) or "nothing found"
     return Step(SEARCH, arguments, result), hits

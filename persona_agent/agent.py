@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, overload
 
 from persona_agent import prompts
-from persona_agent.act import Answer, answer, remembered
+from persona_agent.act import Answer, answer, remembered, requests
 from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
@@ -20,23 +20,26 @@ from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
 from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
-from persona_agent.memory.facts import Fact
-from persona_agent.memory.forget import Receipt, forget
+from persona_agent.memory.forget import Receipt, Vacuum, forget
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
 from persona_agent.memory.jobs import Ran, run_jobs
 from persona_agent.memory.rows import Added, Change
+from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, render
 from persona_agent.personas import PersonaHandle, Personas
-from persona_agent.ports import LLM, Embedder, Tool
+from persona_agent.ports import LLM, Embedder, SaltedLLM, Tool
 from persona_agent.predict import Job, RecallPlan, predict, remember
-from persona_agent.program import Ports, Program, Result, arun, run
+from persona_agent.program import Ports, Program, Result, arun, run, salted
 from persona_agent.propose import Proposer, miner, textual_gradient
 from persona_agent.records import TICK, chat, interaction
+from persona_agent.salts import CacheSalts
+from persona_agent.sensitive import WordLists
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
 from persona_agent.types import (
+    Fact,
     Interaction,
     Json,
     Recalled,
@@ -84,6 +87,10 @@ def _tool(tool: Callable[..., Any] | Tool) -> Tool:
     return FunctionTool(tool)
 
 
+def _place(hit: Recalled) -> tuple[str, str]:
+    return hit.kind, hit.interaction.id if hit.fact is None else hit.fact.id
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -107,7 +114,13 @@ class PersonaAgent(Closing):
         proposers: Sequence[Proposer] = PROPOSERS,
         summarise_history: bool = True,
         clock: Callable[[], datetime] = _now,
+        cache_salts: CacheSalts | None = None,
     ) -> None:
+        """Use these parts.
+
+        `cache_salts` says who may share the engine's prefix cache; None: the users of a tenant,
+        where the engine keeps caches apart. Given ones are an error where it does not.
+        """
         self.memory = memory
         self.llm = llm
         self._store = memory.store
@@ -116,6 +129,7 @@ class PersonaAgent(Closing):
         self._options = options
         self._now = clock
         self._ports = Ports(llm, memory)
+        self._salts = cache_salts
         self._personas = Personas(memory.store, clock)
         self._aligner = Aligner(
             memory.store,
@@ -125,6 +139,7 @@ class PersonaAgent(Closing):
             task=task,
             proposers=proposers,
             summarise_history=summarise_history,
+            salt=self._salt,
         )
 
     @classmethod
@@ -139,6 +154,7 @@ class PersonaAgent(Closing):
         threads: int | None = None,
         environ: Mapping[str, str] = os.environ,
         facts: bool = False,
+        screen: Screen = Screen(),
         **settings: Any,  # Any: passed on to the constructor, which checks them
     ) -> Self:
         """Return an agent on a database file or URL (created if absent).
@@ -147,11 +163,11 @@ class PersonaAgent(Closing):
         for work that needs no model; the same for `embedder` (`minilm`, `hash`, `st:MODEL`).
         `threads` are the embedded model's. An endpoint's address and key that are not given are
         looked up in `environ`. With `facts`, what users write asks for jobs that extract facts;
-        `run_jobs` does them. Raises StoreError, BackendError or ValueError, each saying the way
+        `run_jobs` does them. `screen` says what is stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each saying the way
         out.
         """
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        store = Store.open(database, outbox=(JOB,) if facts else ())
+        store = Store.open(database, screen=screen, outbox=(JOB,) if facts else ())
         try:
             model = (
                 open_llm(llm, base_url=base_url, api_key=api_key, threads=threads, environ=environ)
@@ -166,7 +182,11 @@ class PersonaAgent(Closing):
             raise
 
     def close(self) -> None:
-        """Close the database and the model."""
+        """Close the database and the model; what was recalled how often is written first.
+
+        So is the index, if a good part of it is not saved yet: the next process starts warm.
+        """
+        self.memory.close(self._now())
         self._store.close()
         close = getattr(self.llm, "close", None)  # a model that holds nothing has no close
         if close is not None:
@@ -245,24 +265,34 @@ class PersonaAgent(Closing):
         """Delete all that is stored about a user; returns the number of memories deleted."""
         return self.memory.delete_all(self._scope(user_id), self._now())
 
-    def forget(self, user_id: str, *, dry_run: bool = False) -> Receipt:
+    def forget(self, user_id: str, *, dry_run: bool = False, vacuum: Vacuum = "plain") -> Receipt:
         """Forget all about a user, and return the receipt; with `dry_run`, tell what would go.
+
+        `vacuum` is for PostgreSQL, see `memory.forget`.
 
         Work in flight for that user writes nothing any more.
         """
         scope = self._scope(user_id)
         drop = self.memory.index.forget
-        return forget(self._store, scope, self._now(), dry_run=dry_run, drop_index=drop)
+        return forget(
+            self._store, scope, self._now(), dry_run=dry_run, drop_index=drop, vacuum=vacuum
+        )
 
     def facts(self, user_id: str, *, as_of: datetime | None = None) -> list[Fact]:
         """Return the facts that hold about a user now, or held at a time, oldest first."""
         return facts_of(self._store, self._scope(user_id), as_of)
 
-    def run_jobs(self, *, limit: int | None = None) -> list[Ran]:
-        """Do the jobs that are due, such as extracting facts; return how each attempt ended."""
+    def run_jobs(
+        self, *, limit: int | None = None, sensitive_words: WordLists | None = None
+    ) -> list[Ran]:
+        """Do the jobs that are due, such as extracting facts; return how each attempt ended.
+
+        No fact is made that has one of `sensitive_words`, by default the lists that ship.
+        """
         if self.llm is None:
             raise ValueError("extracting facts asks a model, but none was given; open with llm=")
-        return run_jobs(self._store, {JOB: fact_job(self.llm)}, limit=limit, clock=self._now)
+        work = {JOB: fact_job(self.llm, words=sensitive_words, salt=self._salt)}
+        return run_jobs(self._store, work, limit=limit, clock=self._now)
 
     def history(self, memory_id: str, *, user_id: str) -> list[Change]:
         """Return what happened to a memory, oldest first."""
@@ -273,10 +303,10 @@ class PersonaAgent(Closing):
         return self._store.users(self._tenant)
 
     def context(self, user_id: str, query: str, *, max_tokens: int = 1024) -> str:
-        """Return what a prompt should know of the user: persona, then memories, as text.
+        """Return what a prompt should know of the user: persona, then facts and memories, as text.
 
-        At most `max_tokens` by estimate; the persona comes first and is not cut, memories fill
-        the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
+        At most `max_tokens` by estimate; the persona comes first and is not cut, what is recalled
+        fills the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
         """
         persona = self._persona(self._scope(user_id))
         known = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
@@ -284,13 +314,15 @@ class PersonaAgent(Closing):
             raise ValueError(
                 f"the persona takes {estimate_tokens(known)} tokens; max_tokens is {max_tokens}"
             )
-        replies = self.memory.recall(self._plan.requests(persona.scope, query, None))
+        replies = self.memory.recall(requests(self._plan, persona.scope, query))
         hits = [hit for one in replies for hit in one.memories]
-        similar = [hit.interaction for hit in hits if hit.mode == "similar"]
-        latest = [hit.interaction for hit in hits if hit.mode == "recent"][::-1]
-        wanted = list({one.id: one for one in (*similar, *latest)}.values())
+        found = [hit for hit in hits if hit.mode != "recent"]
+        latest = [hit for hit in hits if hit.mode == "recent"][::-1]
+        wanted = list({_place(hit): hit.fact or hit.interaction for hit in found + latest}.values())
         while True:
-            shown = remembered(sorted(wanted, key=lambda one: one.when))
+            events = [one for one in wanted if isinstance(one, Interaction)]
+            facts = [one for one in wanted if isinstance(one, Fact)]
+            shown = remembered(sorted(events, key=lambda one: one.when), facts)
             text = "\n\n".join(part for part in (known, shown) if part)
             if not wanted or estimate_tokens(text) <= max_tokens:
                 return text
@@ -347,7 +379,8 @@ class PersonaAgent(Closing):
         block = [Situation(one, task.options) if isinstance(one, str) else one for one in queries]
         memories = run(remember(scope, self._options.plan, block, None), self._ports)
         jobs = [Job(persona.lines, known, one) for known, one in zip(memories, block, strict=True)]
-        return run(predict(jobs, task, calibration=self._options.calibration), self._ports)
+        program = predict(jobs, task, calibration=self._options.calibration)
+        return run(salted(program, self._salt(scope)), self._ports)
 
     # --- the persona and its alignment ------------------------------------------------------
 
@@ -400,6 +433,22 @@ class PersonaAgent(Closing):
 
     def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
         return Scope(user, self._tenant, agent, run_id)
+
+    def _salt(self, scope: Scope) -> str | None:
+        """Return the name of the prefix cache that a user's prompts may use."""
+        if self._salts is None or self._salts.policy != "off":
+            honoured = isinstance(self.llm, SaltedLLM) and self.llm.honours_salt
+            if not honoured and self._salts is not None:
+                raise ValueError(
+                    f"the cache policy is {self._salts.policy!r}, but the model does not keep "
+                    "prefix caches apart; use one that does (local, vllm:, or openai: before "
+                    "vLLM), or the policy 'off'"
+                )
+            if not honoured:
+                return None
+        if self._salts is None:
+            self._salts = CacheSalts()
+        return self._salts.of(scope)
 
     def _persona(self, scope: Scope) -> Persona:
         return self._personas.head(scope) or self._aligner.start(scope, self._options)
@@ -464,4 +513,4 @@ class PersonaAgent(Closing):
             max_steps=max_steps,
             sampling=sampling,
         )
-        return program, ports
+        return salted(program, self._salt(persona.scope)), ports

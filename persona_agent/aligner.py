@@ -24,7 +24,7 @@ from persona_agent.errors import InputError, NotEnoughData, PersonaAgentError, U
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, PersonaLine, fit
 from persona_agent.personas import Personas, first
-from persona_agent.program import Ports, Program, Result, Round, run, run_many
+from persona_agent.program import Ports, Program, Result, Round, run, run_many, salted
 from persona_agent.propose import Proposer, start_lines, summarise
 from persona_agent.task import Task, infer_task
 from persona_agent.types import Interaction, Scope, as_json
@@ -73,7 +73,9 @@ class Aligner:
         task: Task | None,
         proposers: Sequence[Proposer],
         summarise_history: bool,
+        salt: Callable[[Scope], str | None] = lambda scope: None,
     ) -> None:
+        """Use these parts; `salt` names the prefix cache of a user's prompts, see `salts`."""
         self._store = store
         self._personas = personas
         self._ports = ports
@@ -81,6 +83,7 @@ class Aligner:
         self._task = task
         self._proposers = tuple(proposers)
         self._summarise = summarise_history
+        self._salt = salt
 
     def labelled(self, scope: Scope) -> list[Interaction]:
         """Return the interactions of a user that have the user's own outcome, in time order."""
@@ -138,29 +141,38 @@ class Aligner:
         """Return one result a user, in order; what was stopped resumes, what is done is kept."""
         failed: dict[Scope, Exception] = {}
         cases = self._cases(scopes, options, failed)
-        while active := {s: case for s, case in cases.items() if not case.state.done}:
-            tell = _teller(on_round, len(scopes), len(scopes) - len(active))
-            results = run_many(
-                [
-                    align_round(case.state, case.persona, case.history, case.task, self._proposers)
-                    for case in active.values()
-                ],
-                self._ports,
-                on_round=tell,
-            )
-            for (scope, case), result in zip(active.items(), results, strict=True):
-                if result.error is not None:
-                    failed[scope] = result.error
-                    del cases[scope]
-                else:
-                    case.state = result.unwrap()
-                    try:
-                        self._save(case)
-                    except UnknownUser as error:  # forgotten meanwhile: the others go on
-                        failed[scope] = error
-                        del cases[scope]
-        done = {scope: self._commit(case) for scope, case in cases.items()}
+        active = [scope for scope, case in cases.items() if not case.state.done]
+        done = {scope: self._commit(case) for scope, case in cases.items() if case.state.done}
+
+        def follow(place: int, result: Result[AlignState]) -> Program[AlignState] | None:
+            """Save what a round reached, and return the next round."""
+            scope = active[place]
+            case = cases[scope]
+            if result.error is not None:
+                failed[scope] = result.error
+                return None
+            case.state = result.unwrap()
+            try:
+                self._save(case)
+            except UnknownUser as error:  # forgotten meanwhile: the others go on
+                failed[scope] = error
+                return None
+            if not case.state.done:
+                return self._round(case)
+            done[scope] = self._commit(case)
+            return None
+
+        run_many(
+            [self._round(cases[scope]) for scope in active],
+            self._ports,
+            follow=follow,
+            on_round=_teller(on_round, len(scopes), len(scopes) - len(active)),
+        )
         return [done[s] if s in done else Result(error=failed[s]) for s in scopes]
+
+    def _round(self, case: _Case) -> Program[AlignState]:
+        program = align_round(case.state, case.persona, case.history, case.task, self._proposers)
+        return salted(program, self._salt(case.state.scope))
 
     def _cases(
         self,
@@ -214,7 +226,7 @@ class Aligner:
         task = self.task(seen)
         lines = start_lines(seen, task)
         if self._summarise:
-            lines += yield from summarise(scope, seen, task)
+            lines += yield from salted(summarise(scope, seen, task), self._salt(scope))
         return _start(scope, seen, lines)
 
     def _case(
@@ -322,4 +334,6 @@ def _teller(
 ) -> Callable[[Round], None] | None:
     if on_round is None:
         return None
-    return lambda one: on_round(Progress(users, done, one.number, one.model_requests))
+    return lambda one: on_round(
+        Progress(users, done + one.finished, one.number, one.model_requests)
+    )

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from persona_agent import prompts
-from persona_agent.sensitive import check_not_sensitive
+from persona_agent.sensitive import WordLists, check_not_sensitive
 from persona_agent.types import Record, Scope, check_text
 
 MAX_LINES = 24
@@ -133,12 +133,17 @@ def check_line(text: str) -> str:
 
 
 def clean_lines(
-    texts: Iterable[str], origin: Origin, evidence: Sequence[str], *, sensitive: bool = False
+    texts: Iterable[str],
+    origin: Origin,
+    evidence: Sequence[str],
+    *,
+    sensitive: bool = False,
+    words: WordLists | None = None,
 ) -> tuple[list[PersonaLine], list[str]]:
     """Return the lines that can be made of free text, and why each other text was left out.
 
     What touches a sensitive category, such as health or religion, is left out too, unless
-    `sensitive` lets it in.
+    `sensitive` lets it in; `words` say what is, by default the lists that ship.
     """
     lines: list[PersonaLine] = []
     refused: list[str] = []
@@ -148,7 +153,7 @@ def clean_lines(
         try:
             line = PersonaLine(_sober(plain), tuple(evidence), origin)
             if not sensitive:
-                check_not_sensitive(line.text)
+                check_not_sensitive(line.text, words)
         except ValueError as error:
             refused.append(str(error))
             continue

@@ -7,7 +7,8 @@ of one. A deterministic implementation owes the law that a batch equals a map of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from concurrent.futures import Future
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from persona_agent.types import (
     FloatArray,
@@ -32,6 +33,28 @@ class LLM(Protocol):
         A request that cannot be answered yields a reply with `error`; it disturbs no other. An
         exception (BackendError) means that the engine as a whole is unusable.
         """
+        ...
+
+
+@runtime_checkable
+class ConcurrentLLM(LLM, Protocol):
+    """A model that works on many batches at once: a served one, or an engine that batches itself."""
+
+    def submit(self, requests: Sequence[ModelRequest]) -> Future[list[ModelReply]]:
+        """Return at once; the future yields what `complete` would.
+
+        Cancelling the future cancels the requests where they run, and frees the engine.
+        """
+        ...
+
+
+@runtime_checkable
+class SaltedLLM(LLM, Protocol):
+    """A model that keeps the prefix caches of different salts apart, or knows that it does not."""
+
+    @property
+    def honours_salt(self) -> bool:
+        """Whether requests of different `cache_salt` reuse nothing of each other."""
         ...
 
 

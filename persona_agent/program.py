@@ -5,7 +5,8 @@ as the algorithm of one user; the drivers make it one user, thousands in one bat
 an async server. Laws, held by tests:
 
 - replies reach the program that asked, in the order it asked;
-- one round of `run_many` is one call of the model, however many programs wait;
+- one round of `run_many` is one call of the model, however many programs wait, unless the model
+  works on many batches at once: then nobody waits for another's replies;
 - a program that raises yields a failed result with its reason and disturbs no other;
 - for a deterministic model, `run_many` equals a map of `run`.
 """
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from persona_agent.errors import BackendError, StoreError
-from persona_agent.ports import LLM, Memory, Tool
+from persona_agent.ports import LLM, ConcurrentLLM, Memory, Tool
 from persona_agent.types import (
     ModelReply,
     ModelRequest,
@@ -40,6 +42,7 @@ R = TypeVar("R", ModelReply, RecallReply, ToolReply)
 Program: TypeAlias = Generator[Sequence[Request], list[Reply], T]
 
 TOOL_THREADS = 16
+MOST_AT_ONCE = 1024  # programs under way on a served model, which queues what they ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,10 @@ class Result(Generic[T]):
         if self.error is not None:
             raise self.error
         return cast(T, self.value)
+
+
+# Told the place and the result of a program that ended; returns the next one there, or None.
+Follow: TypeAlias = Callable[[int, Result[T]], Program[T] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +120,47 @@ def call_tool(scope: Scope, name: str, arguments: Mapping[str, Any]) -> Program[
 def metered(program: Program[T]) -> Program[tuple[T, Usage]]:
     """Return what `program` returns and what its model requests cost; use with `yield from`."""
     usage = Usage()
+
+    def count(replies: list[Reply]) -> None:
+        nonlocal usage
+        for reply in replies:
+            if isinstance(reply, ModelReply):
+                usage += reply.usage
+
+    value = yield from _relayed(program, inward=count)
+    return value, usage
+
+
+def salted(program: Program[T], salt: str | None) -> Program[T]:
+    """Return what `program` returns; its model requests carry `salt`, whatever they carried."""
+
+    def mark(requests: Sequence[Request]) -> Sequence[Request]:
+        return [
+            replace(one, cache_salt=salt) if isinstance(one, ModelRequest) else one
+            for one in requests
+        ]
+
+    return _relayed(program, outward=mark)
+
+
+def _relayed(
+    program: Program[T],
+    outward: Callable[[Sequence[Request]], Sequence[Request]] = lambda requests: requests,
+    inward: Callable[[list[Reply]], None] = lambda replies: None,
+) -> Program[T]:
+    """Drive `program` from within another, seeing what goes out and what comes in."""
     try:
         requests = next(program)
         while True:
             try:
-                replies = yield requests
+                replies = yield outward(requests)
             except Exception as error:  # noqa: BLE001 - whatever a driver throws is the program's
                 requests = program.throw(error)
                 continue
-            for reply in replies:
-                if isinstance(reply, ModelReply):
-                    usage += reply.usage
+            inward(replies)
             requests = program.send(replies)
     except StopIteration as stop:
-        return stop.value, usage
+        return cast(T, stop.value)
     finally:
         program.close()
 
@@ -147,27 +181,28 @@ def run_many(
     programs: Iterable[Program[T]],
     ports: Ports,
     *,
+    follow: Follow[T] | None = None,
     on_round: Callable[[Round], None] | None = None,
 ) -> list[Result[T]]:
     """Run programs side by side and return their results in the order given.
 
     Each round gathers the requests of every program that waits: the model gets one batch, the
-    memory gets one batch, tools run in threads. `on_round` is told after each round.
+    memory gets one batch, tools run in threads. A model that works on many batches at once
+    (`ConcurrentLLM`) needs no such rounds: each program advances as soon as its own replies are
+    in, with the same results; what waits then is still recalled in one batch.
+
+    `follow` is told the place and result of each program that ended, and may return the next
+    program of that place; the result is that of the last one, with the usage of all. It is the
+    place to save what was reached, and what it raises stops the run. `on_round` is told after
+    each round.
     """
     runs = [_Run(program) for program in programs]
-    number = 0
+    drive = _Drive(runs, ports, follow, on_round)
     try:
-        for one in runs:
-            one.start()
-        while waiting := [one for one in runs if one.result is None]:
-            number += 1
-            flat = [request for one in waiting for request in one.requests]
-            served = _serve(flat, ports)
-            _hand_out(waiting, served)
-            if on_round is not None:
-                asked = sum(isinstance(request, ModelRequest) for request in flat)
-                finished = sum(one.result is not None for one in runs)
-                on_round(Round(number, len(runs), finished, asked))
+        if isinstance(ports.llm, ConcurrentLLM):
+            drive.as_replies_come(ports.llm)
+        else:
+            drive.in_rounds()
     finally:
         for one in runs:
             one.program.close()
@@ -175,16 +210,192 @@ def run_many(
 
 
 async def arun(program: Program[T], ports: Ports) -> T:
-    """Run one program in an event loop: model, memory and tools work in threads meanwhile."""
+    """Run one program in an event loop: model, memory and tools work in threads meanwhile.
+
+    Cancelling it frees the engine, where the model is a `ConcurrentLLM`.
+    """
     one = _Run(program)
     try:
         one.start()
         while one.result is None:
-            served = await asyncio.to_thread(_serve, one.requests, ports)
-            _hand_out([one], served)
+            one.send(await _served_aside(one.requests, ports))
     finally:
-        program.close()
+        one.program.close()
     return one.result.unwrap()
+
+
+async def _served_aside(requests: Sequence[Request], ports: Ports) -> list[Reply | Exception]:
+    if not isinstance(ports.llm, ConcurrentLLM):
+        return await asyncio.to_thread(_serve, requests, ports)
+    places, asked = _model_requests(requests)
+    future = ports.llm.submit(asked) if asked else None
+    try:
+        served = await asyncio.to_thread(_serve, requests, replace(ports, llm=None))
+        if future is not None:
+            await asyncio.wait([asyncio.wrap_future(future)])
+            _fill(served, places, _outcome(future, len(asked)))
+    finally:
+        if future is not None:
+            future.cancel()
+    return served
+
+
+class _Drive(Generic[T]):
+    """The programs of one `run_many`, driven in rounds or as their replies come."""
+
+    def __init__(
+        self,
+        runs: Sequence[_Run[T]],
+        ports: Ports,
+        follow: Follow[T] | None,
+        on_round: Callable[[Round], None] | None,
+    ) -> None:
+        self._runs = runs
+        self._ports = ports
+        self._follow = follow
+        self._on_round = on_round
+        self._number = 0
+        self._finished = 0
+
+    def in_rounds(self) -> None:
+        """One batch of the model a round, of all programs that wait."""
+        for place in range(len(self._runs)):
+            self._begin(place)
+        while waiting := [place for place, one in enumerate(self._runs) if one.result is None]:
+            flat = [request for place in waiting for request in self._runs[place].requests]
+            served = _serve(flat, self._ports)
+            start = 0
+            for place in waiting:
+                end = start + len(self._runs[place].requests)
+                self._send(place, served[start:end])
+                start = end
+            self._tell(sum(isinstance(request, ModelRequest) for request in flat))
+
+    def as_replies_come(self, llm: ConcurrentLLM) -> None:
+        """No program waits for another's replies; at most MOST_AT_ONCE are under way."""
+        arrived: SimpleQueue[int] = SimpleQueue()
+        out: dict[int, _Out] = {}
+        begun = 0
+        local = replace(self._ports, llm=None)
+        asking: list[int] = []
+        try:
+            while True:
+                while begun - self._finished < MOST_AT_ONCE and begun < len(self._runs):
+                    self._begin(begun)
+                    asking.append(begun)
+                    begun += 1
+                self._ask(asking, llm, local, out, arrived)
+                if not out and begun == len(self._runs):
+                    return
+                asking = _all_in(arrived) if out else []
+                done = {place: out.pop(place) for place in asking}
+                for place, one in done.items():
+                    _fill(one.served, one.places, _outcome(one.future, len(one.places)))
+                    self._send(place, one.served)
+                self._tell(sum(len(one.places) for one in done.values()))
+        finally:
+            for one in out.values():
+                one.future.cancel()
+
+    def _ask(
+        self,
+        asking: list[int],
+        llm: ConcurrentLLM,
+        local: Ports,
+        out: dict[int, _Out],
+        arrived: SimpleQueue[int],
+    ) -> None:
+        """Submit what these programs ask the model, and serve the rest of it meanwhile.
+
+        Those that ask no model are sent their replies, again and again, until all wait for one.
+        """
+        while asking := [place for place in asking if self._runs[place].result is None]:
+            submitted = {}
+            for place in asking:
+                places, asked = _model_requests(self._runs[place].requests)
+                if asked:
+                    submitted[place] = (places, _submit(llm, asked))
+            flat = [request for place in asking for request in self._runs[place].requests]
+            served = _serve(flat, local)
+            start, again = 0, []
+            for place in asking:
+                end = start + len(self._runs[place].requests)
+                if place in submitted:
+                    places, future = submitted[place]
+                    out[place] = _Out(future, places, served[start:end])
+                    future.add_done_callback(lambda _, place=place: arrived.put(place))  # type: ignore[misc]
+                else:
+                    self._send(place, served[start:end])
+                    again.append(place)
+                start = end
+            asking = again
+
+    def _begin(self, place: int) -> None:
+        self._runs[place].start()
+        self._end(place)
+
+    def _send(self, place: int, served: Sequence[Reply | Exception]) -> None:
+        self._runs[place].send(served)
+        self._end(place)
+
+    def _end(self, place: int) -> None:
+        """Follow a program that has ended by the next, as long as there is one."""
+        one = self._runs[place]
+        while one.result is not None:
+            after = self._follow(place, one.result) if self._follow is not None else None
+            if after is None:
+                self._finished += 1
+                return
+            one.go_on(after)
+
+    def _tell(self, model_requests: int) -> None:
+        self._number += 1
+        if self._on_round is not None:
+            self._on_round(Round(self._number, len(self._runs), self._finished, model_requests))
+
+
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """What one program waits for: the model's replies, and beside them what is served already."""
+
+    future: Future[list[ModelReply]]
+    places: Sequence[int]
+    served: list[Reply | Exception]
+
+
+def _all_in(arrived: SimpleQueue[int]) -> list[int]:
+    """Return what has arrived, at least one."""
+    come = [arrived.get()]
+    while not arrived.empty():
+        come.append(arrived.get())
+    return come
+
+
+def _submit(llm: ConcurrentLLM, requests: Sequence[ModelRequest]) -> Future[list[ModelReply]]:
+    try:
+        return llm.submit(requests)
+    except Exception as error:  # noqa: BLE001 - thrown into the program that asked
+        failed: Future[list[ModelReply]] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _outcome(
+    future: Future[list[ModelReply]], wanted: int
+) -> Sequence[ModelReply] | Sequence[Exception]:
+    """Return the replies of a future that is done, or its error once a request."""
+    try:
+        return _counted(future.result(), wanted, "the model")
+    except CancelledError:
+        return [BackendError("the requests were cancelled")] * wanted
+    except Exception as error:  # noqa: BLE001 - thrown into the program that asked
+        return [error] * wanted
+
+
+def _model_requests(requests: Sequence[Request]) -> tuple[list[int], list[ModelRequest]]:
+    """Return the requests for the model, and their places."""
+    places = [i for i, request in enumerate(requests) if isinstance(request, ModelRequest)]
+    return places, [cast(ModelRequest, requests[i]) for i in places]
 
 
 class _Run(Generic[T]):
@@ -199,6 +410,12 @@ class _Run(Generic[T]):
 
     def start(self) -> None:
         self._step(partial(next, self.program))
+
+    def go_on(self, program: Program[T]) -> None:
+        """Go on with another program in the place of the one that ended."""
+        self.program = program
+        self.result = None
+        self.start()
 
     def send(self, served: Sequence[Reply | Exception]) -> None:
         self._rounds += 1
@@ -228,20 +445,12 @@ class _Run(Generic[T]):
             self.result = Result(error=error, rounds=self._rounds, usage=self._usage)
 
 
-def _hand_out(waiting: Sequence[_Run[T]], served: Sequence[Reply | Exception]) -> None:
-    start = 0
-    for one in waiting:
-        end = start + len(one.requests)
-        one.send(served[start:end])
-        start = end
-
-
 def _serve(requests: Sequence[Request], ports: Ports) -> list[Reply | Exception]:
     """Return one reply a request, in order; an exception stands where a whole port failed."""
     served: list[Reply | Exception] = [
         TypeError(f"no port serves {type(request).__name__}") for request in requests
     ]
-    model = [i for i, request in enumerate(requests) if isinstance(request, ModelRequest)]
+    model, asked = _model_requests(requests)
     memory = [i for i, request in enumerate(requests) if isinstance(request, RecallRequest)]
     tools = [i for i, request in enumerate(requests) if isinstance(request, ToolRequest)]
     if memory:
@@ -251,7 +460,6 @@ def _serve(requests: Sequence[Request], ports: Ports) -> list[Reply | Exception]
         calls = [cast(ToolRequest, requests[i]) for i in tools]
         _fill(served, tools, _call_tools(ports.tools, calls))
     if model:
-        asked = [cast(ModelRequest, requests[i]) for i in model]
         _fill(served, model, _complete(ports.llm, asked))
     return served
 

@@ -21,10 +21,13 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
 RecallMode: TypeAlias = Literal["recent", "similar", "hybrid"]
+RecallKind: TypeAlias = Literal["event", "fact"]
+FactKind: TypeAlias = Literal["preference", "habit", "goal", "background"]
 
 # PostgreSQL keeps at most 2,700 bytes in a row of an index, and a key is up to four ids long.
 MAX_ID_BYTES = 512
 ROLES: tuple[Role, ...] = ("user", "assistant", "tool", "system")
+RECALL_KINDS: tuple[RecallKind, ...] = ("event", "fact")
 
 
 def check_id(value: str, what: str) -> str:
@@ -186,6 +189,29 @@ class Interaction(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Fact(Record):
+    """A statement about a user, the events it rests on, and from when until when it holds.
+
+    `valid_from` is the time of the latest event that it rests on when it is made, so that it says
+    nothing of later ones. `valid_until` is None while it holds; `superseded_by` names its
+    successor.
+    """
+
+    id: str
+    kind: FactKind
+    text: str
+    evidence: tuple[str, ...]
+    confidence: float
+    valid_from: datetime
+    valid_until: datetime | None = None
+    superseded_by: str | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Return whether this fact was held at a time."""
+        return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation(Record):
     """Where a memory's score comes from; None for what took no part in it.
 
@@ -204,12 +230,28 @@ class Explanation(Record):
 
 @dataclass(frozen=True, slots=True)
 class Recalled(Record):
-    """An interaction that came back from memory, with its score and the way it was found."""
+    """What came back from memory, with its score and the way it was found.
+
+    It is an interaction, or it is a `fact`: then `interaction` is the latest event that the fact
+    rests on. The fact is as it was known at the moment asked about: without later evidence, and
+    without its end.
+    """
 
     interaction: Interaction
     score: float
     mode: RecallMode
     explanation: Explanation | None = None
+    fact: Fact | None = None
+
+    @property
+    def kind(self) -> RecallKind:
+        """What this is."""
+        return "event" if self.fact is None else "fact"
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.interaction.text if self.fact is None else self.fact.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +338,9 @@ class ModelReply(Record):
     `parsed` is the JSON value of a request with a schema. `logprobs`, for a request with choices,
     holds the natural log-probability of each whole choice given the prompt, all its tokens, in
     the order of the choices; None where the engine cannot tell.
+
+    `salvaged` tells what had to be repaired or dropped before `parsed` fitted the schema; such a
+    value is not the whole of what the model said. It is empty where nothing had to.
     """
 
     text: str = ""
@@ -304,6 +349,7 @@ class ModelReply(Record):
     finish: Literal["stop", "length", "error"] = "stop"
     usage: Usage = Usage()
     error: str | None = None
+    salvaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +365,10 @@ class RecallRequest(Record):
     older than `as_of`, else than the event `before`, else than the latest; with `salience` it
     counts by the number from 0 to 1 under "salience" in its metadata. With `explain` each memory
     says where its score comes from.
+
+    `kinds` are what a search ranks together: events, which is the default, and facts. A fact is
+    recalled if it was held at the moment asked about and all that it was made from is earlier;
+    its age is counted from its `valid_from`, its salience is its confidence.
     """
 
     scope: Scope
@@ -331,8 +381,13 @@ class RecallRequest(Record):
     half_life: timedelta | None = None
     salience: bool = False
     explain: bool = False
+    kinds: tuple[RecallKind, ...] = ("event",)
 
     def __post_init__(self) -> None:
+        if not self.kinds or not set(self.kinds) <= set(RECALL_KINDS):
+            raise ValueError(f"kinds is {self.kinds!r}; it must name event, fact or both")
+        if self.mode == "recent" and "fact" in self.kinds:
+            raise ValueError("recent recalls events alone; facts are found by searches")
         if self.mode not in ("recent", "similar", "hybrid"):
             raise ValueError(f"mode is {self.mode!r}; it must be recent, similar or hybrid")
         if self.k < 0:

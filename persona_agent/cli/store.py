@@ -16,7 +16,11 @@ from persona_agent.memory.audit import audit as look_over
 from persona_agent.memory.audit import redact
 from persona_agent.memory.audit import stats as figures
 from persona_agent.memory.fact_rows import JOB, fact_job
+from persona_agent.memory.forget import Vacuum
 from persona_agent.memory.forget import forget as forget_user
+from persona_agent.memory.generations import active_label
+from persona_agent.memory.index import Index
+from persona_agent.memory.index_file import index_path
 from persona_agent.memory.jobs import Job, Jobs, run_jobs
 from persona_agent.memory.store import Store
 from persona_agent.memory.transfer import export as lines_of
@@ -37,14 +41,25 @@ STATES = click.Choice(["waiting", "running", "retry", "dead"])
 )
 @click.pass_obj
 def verify(settings: Settings, canary: Sequence[str], folder: Path | None) -> None:
-    """Check that the store agrees with itself, and that nothing is left of what was forgotten."""
+    """Check that the store agrees with itself and its saved index, and that nothing is left of
+    what was forgotten.
+    """
     with Store.open(settings.db) as store:
         files: list[Path] = []
         if folder is not None:
             files = [one for one in folder.rglob("*") if one.is_file()]
         elif store.database.path is not None:
             files = files_of(store.database.path)
-        found = check(store, canaries=canary, files=files)
+        label = active_label(store)
+        index = None
+        if store.database.path is not None and label is not None:
+            index = Index(label, file=index_path(store.database.path))
+        found = check(
+            store,
+            canaries=canary,
+            files=files,
+            check_index=None if index is None else index.verify,
+        )
     settings.show(found)
     if not found.ok:
         raise StoreError("not in order: restore a backup, or forget again what was found")
@@ -54,14 +69,21 @@ def verify(settings: Settings, canary: Sequence[str], folder: Path | None) -> No
 @click.argument("user")
 @click.option("--dry-run", is_flag=True, help="Tell what would go, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--vacuum",
+    type=click.Choice(["plain", "full"]),
+    default="plain",
+    show_default=True,
+    help="On PostgreSQL: full takes the bytes away, too, and locks the tables meanwhile.",
+)
 @click.pass_obj
-def forget(settings: Settings, user: str, dry_run: bool, yes: bool) -> None:
+def forget(settings: Settings, user: str, dry_run: bool, yes: bool, vacuum: Vacuum) -> None:
     """Forget all about USER: memories, vectors, facts, personas, jobs. Prints a receipt."""
     scope = Scope(user, settings.tenant)
     with Store.open(settings.db) as store:
         if not dry_run and not yes:
             click.confirm(f"Forget all about {user!r}? It cannot be undone.", abort=True, err=True)
-        receipt = forget_user(store, scope, datetime.now(UTC), dry_run=dry_run)
+        receipt = forget_user(store, scope, datetime.now(UTC), dry_run=dry_run, vacuum=vacuum)
     settings.show(receipt)
     if not receipt.log_emptied:
         raise StoreError("deleted text is still in the write-ahead log: forget again")
@@ -171,7 +193,9 @@ def stats(settings: Settings) -> None:
 @click.option("--redact", "cut", is_flag=True, help="Take the secrets out, of the history, too.")
 @click.pass_obj
 def audit(settings: Settings, cut: bool) -> None:
-    """Look through this tenant's memories for secrets, repetitions and boilerplate."""
+    """Look through this tenant's memories for secrets, repetitions, boilerplate, and what is never
+    recalled.
+    """
     with Store.open(settings.db) as store:
         found = list(look_over(store, settings.tenant))
         if cut:

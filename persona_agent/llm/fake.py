@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from persona_agent.llm.replies import chosen, json_reply
+from persona_agent.llm.replies import chosen
+from persona_agent.llm.structured import json_reply
 from persona_agent.types import ModelReply, ModelRequest, Usage
 
 Answer: TypeAlias = str | Sequence[float] | ModelReply
@@ -17,7 +18,8 @@ class FakeLLM:
     The function may return
 
     - a string: the answer. With `choices` it must be one of them; with `schema` it is parsed,
-      and what is not JSON becomes a reply with an error, as with a real model;
+      and what is not JSON of that schema is repaired, salvaged or becomes a reply with an error,
+      as with a real model;
     - a sequence of numbers, one a choice: their log-probabilities; the answer is the likeliest;
     - a `ModelReply`, which is passed on as it is.
 
@@ -53,7 +55,7 @@ def _reply(request: ModelRequest, answer: Answer) -> ModelReply:
         if request.choices and answer not in request.choices:
             raise ValueError(f"the fake answered {answer!r}; the choices are {request.choices!r}")
         if request.schema is not None:
-            return json_reply(answer, "stop", usage)
+            return json_reply(answer, "stop", usage, request.schema)
         return ModelReply(answer, usage=usage)
     if not isinstance(answer, Sequence):
         raise TypeError(

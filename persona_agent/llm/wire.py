@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from persona_agent.errors import ReplyFormatError
-from persona_agent.llm.replies import shortened
+from persona_agent.llm.structured import shortened
 from persona_agent.types import Json, Message, ModelRequest, Usage
 
 Body: TypeAlias = dict[str, Json]

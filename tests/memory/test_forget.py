@@ -78,6 +78,8 @@ def test_a_dry_run_tells_and_changes_nothing(store: Store) -> None:
         "vectors": 2,
         "events": 4,
         "users": 1,
+        "fact_vectors": 0,
+        "retrievals": 0,
     }
     assert store.count(ANN) == 4
     assert forget(store, ANN, NOW).rows == told.rows

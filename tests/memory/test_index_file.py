@@ -13,8 +13,8 @@ from persona_agent.errors import StoreError
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import IndexFile, index_path
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.store import Store
-from persona_agent.memory.user_index import Hit, Lookup
 from persona_agent.types import Interaction, Scope
 
 pytestmark = pytest.mark.real("faiss")

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from persona_agent.memory.jobs import FIRST_PAUSE, MAX_ATTEMPTS, Commit, Job, Jobs, run_jobs
-from persona_agent.memory.schema import personas
+from persona_agent.memory.schema import jobs, personas, users
 from persona_agent.memory.store import Store
 from persona_agent.types import Interaction, Role, Scope
 
@@ -179,3 +179,32 @@ def test_a_job_can_be_asked_for(store: Store) -> None:
     assert Jobs(store).request(ANN, "count", NOW)
     assert not Jobs(store).request(Scope("nobody"), "count", NOW)
     assert [one.kind for one in Jobs(store).list(ANN)] == ["count"]
+
+
+def load_jobs(store: Store, tenant: str, count: int, minutes: int = 0) -> None:
+    """Put jobs of as many users of a tenant into the outbox."""
+    due = int((NOW + timedelta(minutes=minutes)).timestamp() * 1_000_000)
+    whose = [{"tenant": tenant, "user": f"u{i}"} for i in range(count)]
+    head = {"next_seq": 0, "event_count": 0, "epoch": 1, "created": due, "fact_seq": 0}
+    job = {"kind": "count", "first_seq": 0, "last_seq": 0, "state": "waiting", "attempts": 0}
+    with store.database.write() as connection:
+        connection.execute(insert(users), [one | head for one in whose])
+        rows = [one | job | {"id": one["user"], "due": due, "created": due} for one in whose]
+        connection.execute(insert(jobs), rows)
+
+
+def test_ten_thousand_jobs_of_one_tenant_keep_nobody_waiting(store: Store) -> None:
+    load_jobs(store, "large", 10_000)
+    load_jobs(store, "small", 1, minutes=5)
+    ran = run_jobs(store, {"count": noting}, clock=at(10), limit=2)
+    assert {one.job.scope.tenant for one in ran} == {"large", "small"}
+
+
+def test_tenants_take_turns_and_each_has_its_oldest_done_first(store: Store) -> None:
+    for number, tenant in enumerate("abc"):
+        load_jobs(store, tenant, 3 - number)
+    store.add([event(0, Scope("first", "a"))], now=NOW - timedelta(days=1))
+    ran = run_jobs(store, {"count": noting}, clock=at(0))
+    order = "".join(one.job.scope.tenant for one in ran)
+    assert (sorted(order[:3]), sorted(order[3:5]), order[5:]) == (["a", "b", "c"], ["a", "b"], "aa")
+    assert next(one for one in ran if one.job.scope.tenant == "a").job.scope.user == "first"

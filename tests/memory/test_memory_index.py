@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from persona_agent.errors import StoreError
 from persona_agent.memory.index import Index
+from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.store import Store, UnknownInteraction
-from persona_agent.memory.user_index import Hit, Lookup
 from persona_agent.types import FloatArray, Interaction, Scope
 
 pytestmark = pytest.mark.real("faiss")

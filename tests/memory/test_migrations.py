@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from persona_agent.errors import StoreError
-from persona_agent.memory.schema import TABLES, version_of
+from persona_agent.memory.schema import SCHEMA_VERSION, TABLES, version_of
 from persona_agent.memory.store import Store
 from persona_agent.types import Scope
 
@@ -59,7 +59,7 @@ def test_an_old_database_is_upgraded_with_all_it_holds(old: str) -> None:
         assert [one.query for one in store.get_all(ANN)] == ["hello", "hi"]
         assert store.count(ANN) == 2
     with connect(old) as connection:
-        assert version_of(connection) == 2
+        assert version_of(connection) == SCHEMA_VERSION
         told = connection.exec_driver_sql("SELECT trust FROM events ORDER BY seq").scalars()
         assert list(told) == ["user", "assistant"]
         context = MigrationContext.configure(connection)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url
 
 from persona_agent.errors import StoreError, UnknownInteraction
+from persona_agent.memory.forget import forget
 from persona_agent.memory.store import Store
+from persona_agent.memory.verify import found_in
 from persona_agent.types import MAX_ID_BYTES, Interaction, Scope
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -146,3 +149,51 @@ def test_the_longest_ids_are_indexed(url: str) -> None:
     with Store.open(url) as store:
         store.add([longest], now=NOW)
         assert store.get(scope, longest.id) == longest
+
+
+def bytes_of(url: str) -> list[Path]:
+    """Return the files of the server's tables, with all that is in memory written to them."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CHECKPOINT")
+        folder = connection.exec_driver_sql("SHOW data_directory").scalar_one()
+    engine.dispose()
+    return [one for one in (Path(folder) / "base").rglob("*") if one.is_file()]
+
+
+def test_a_full_vacuum_takes_the_bytes_of_the_forgotten_away(url: str) -> None:
+    canary = "canary " + make_url(url).query["options"].split("=")[1]  # type: ignore[union-attr]
+    with Store.open(url) as store:
+        for user in ("bob", "ann", "carl"):
+            texts = [f"{canary} {user} {i}" for i in range(50)]
+            store.add([Interaction(Scope(user), NOW, text) for text in texts], now=NOW)
+        assert list(found_in(bytes_of(url), [f"{canary} ann"]))
+        receipt = forget(store, ANN, NOW, vacuum="full")
+        assert receipt.vacuumed == "full"
+        assert not any("space" in one for one in receipt.beyond_reach)
+        assert list(found_in(bytes_of(url), [f"{canary} ann"])) == []
+        assert list(found_in(bytes_of(url), [f"{canary} bob"]))
+        assert store.count(Scope("carl")) == 50
+        plain = forget(store, Scope("bob"), NOW)
+        assert plain.vacuumed == "plain"
+        assert any("freed space" in one for one in plain.beyond_reach)
+        assert "vacuumed (plain)" in str(plain)
+        assert forget(store, Scope("nobody"), NOW).vacuumed is None
+
+
+def test_a_role_that_does_not_own_the_tables_is_told_that_nothing_was_vacuumed(url: str) -> None:
+    with Store.open(url) as store:
+        store.add([one()], now=NOW)
+        schema = make_url(url).query["options"].split("=")[1]  # type: ignore[union-attr]
+        role = f"guest_{schema}"
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+            connection.exec_driver_sql(f"GRANT ALL ON SCHEMA {schema} TO {role}")
+            connection.exec_driver_sql(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        engine.dispose()
+        there = make_url(url).set(username=role).render_as_string(hide_password=False)
+        with Store.open(there) as guest:
+            receipt = forget(guest, ANN, NOW)
+        assert (receipt.rows["events"], receipt.vacuumed) == (1, None)
+        assert any("may not do" in one for one in receipt.beyond_reach)

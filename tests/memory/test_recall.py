@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from persona_agent.errors import BackendError
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory
-from persona_agent.memory.lexicon import Lexicon
+from persona_agent.memory.lexicon import Lexicon, words_of
 from persona_agent.memory.ranking import fuse
 from persona_agent.memory.store import Store
 from persona_agent.predict import RecallPlan
@@ -79,7 +79,7 @@ def test_bm25_is_the_textbook_formula(texts: list[str], query: str) -> None:
     for text in texts:
         lexicon.add(text)
     if any(text for text in texts):
-        assert lexicon.scores(query, len(texts), None).tolist() == pytest.approx(
+        assert lexicon.scores(words_of(query), len(texts), None).tolist() == pytest.approx(
             naive_bm25(texts, query), abs=2e-6
         )
 

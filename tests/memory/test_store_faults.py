@@ -71,7 +71,7 @@ def test_a_newer_database_is_refused_with_both_versions(path: Path) -> None:
     raw.commit()
     raw.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"version 7.*up to 2.*pip install --upgrade"):
+    with pytest.raises(StoreError, match=r"version 7.*up to 3.*pip install --upgrade"):
         Store.open(path)
     assert path.read_bytes() == before
 
