@@ -17,7 +17,7 @@ from persona_agent.cluster import Engine, Fleet, align_users, saved_states
 from persona_agent.cluster import Progress as FleetProgress
 from persona_agent.cost import Cost
 from persona_agent.errors import PersonaAgentError
-from persona_agent.llm.metered import MeteredLLM
+from persona_agent.llm.metered import metered
 from persona_agent.program import Result
 
 Shown: TypeAlias = dict[str, Any]  # Any: records of several kinds, to be printed as JSON
@@ -101,7 +101,7 @@ def _here(
     """Return what aligning in this process led to, as JSON data and as lines."""
     begun = time.perf_counter()
     with (
-        closing(MeteredLLM(settings.model())) as model,
+        closing(metered(settings.model())) as model,
         settings.open(model=model) as agent,
         progress_bars() as bars,
     ):

@@ -33,7 +33,7 @@ from persona_agent.cluster.driver import (
 from persona_agent.cost import Cost
 from persona_agent.errors import BackendError, PersonaConflict
 from persona_agent.llm import open_llm
-from persona_agent.llm.metered import MeteredLLM, Spent
+from persona_agent.llm.metered import Spent, metered
 from persona_agent.memory.store import Store
 from persona_agent.ports import LLM
 from persona_agent.program import Result
@@ -235,7 +235,7 @@ class _Aligning:
 
     def __init__(self, order: _Order) -> None:
         self._tenant = order.tenant
-        self._model = MeteredLLM(order.engine.open(order.environ))
+        self._model = metered(order.engine.open(order.environ))
         self._agent = PersonaAgent.open(
             order.database,
             llm=self._model,
