@@ -16,6 +16,7 @@ from persona_agent.cli.demo import demo
 from persona_agent.cli.doctor import doctor
 from persona_agent.cli.memory import add, search, users
 from persona_agent.cli.persona import persona
+from persona_agent.cli.plan import plan
 from persona_agent.cli.reindex import reindex
 from persona_agent.cli.serve_model import serve_model
 from persona_agent.cli.settings import Settings
@@ -64,6 +65,7 @@ for command in (
     persona,
     doctor,
     bench,
+    plan,
     reindex,
     serve_model,
     *STORE_COMMANDS,

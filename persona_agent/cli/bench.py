@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 
 import click
 
 from persona_agent.eval import (
     bench_act,
+    bench_cluster,
     bench_faults,
     bench_generation,
     bench_loop,
@@ -72,6 +75,16 @@ def faults(quick: bool, as_json: bool) -> None:
     """Kill writers, let many write at once, forget: what is lost, doubled, leaked or left."""
     kills, operations = (10, 1_000) if quick else (200, 100_000)
     _show(bench_faults.measure(kills=kills, operations=operations), as_json)
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer users.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def cluster(quick: bool, as_json: bool) -> None:
+    """Align users by one worker on Ray, by two, and by two of which one is killed half way."""
+    with redirect_stdout(sys.stderr):  # Ray prints of its own accord
+        figures = bench_cluster.measure(users=80 if quick else 200)
+    _show(figures, as_json)
 
 
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:
