@@ -23,6 +23,8 @@ def open_llm(
     base_url: str | None = None,
     api_key: str | None = None,
     timeout_s: float | None = None,
+    concurrency: int | None = None,
+    vllm: bool | None = None,
     threads: int | None = None,
     slots: int | None = None,
     context_tokens: int | None = None,
@@ -32,7 +34,8 @@ def open_llm(
 
     - `local`: the embedded SmolLM2, on this machine;
     - `gguf:PATH`: another GGUF model, on this machine;
-    - `openai:MODEL`: behind any OpenAI-compatible endpoint;
+    - `openai:MODEL`: behind any OpenAI-compatible endpoint; `concurrency` requests at once, and
+      `vllm` says whether it is a vLLM server, which else it is asked;
     - `vllm:MODEL`: run by vLLM in this process; MODEL is a folder, a name that vLLM can load, a
       GGUF file, or `local` for the embedded SmolLM2 (the last two are converted once);
     - `NAME` or `NAME:REST`: what a package offers in the entry-point group `persona_agent.llm`,
@@ -50,6 +53,8 @@ def open_llm(
         "base_url": base_url,
         "api_key": api_key,
         "timeout_s": timeout_s,
+        "concurrency": concurrency,
+        "vllm": vllm,
         "threads": threads,
         "slots": slots,
         "context_tokens": context_tokens,
@@ -68,7 +73,7 @@ def open_llm(
             context_tokens=4096 if context_tokens is None else context_tokens,
         )
     if name == "openai":
-        _allow(spec, options, ("base_url", "api_key", "timeout_s"))
+        _allow(spec, options, ("base_url", "api_key", "timeout_s", "concurrency", "vllm"))
         if not rest:
             raise ValueError(f"{spec!r} names no model; write openai:MODEL")
         from persona_agent.llm.openai import OpenAILLM  # heavy: the SDK takes half a second
@@ -78,6 +83,8 @@ def open_llm(
             base_url=base_url or _look_up(environ or {}, "BASE_URL"),
             api_key=api_key or _look_up(environ or {}, "API_KEY"),
             timeout_s=60.0 if timeout_s is None else timeout_s,
+            concurrency=8 if concurrency is None else concurrency,
+            vllm=vllm,
         )
     if name == "vllm":
         _allow(spec, options, ("context_tokens", "timeout_s"))

@@ -1,117 +1,18 @@
-"""What an OpenAI-compatible endpoint is sent, and what its answers mean: no network here."""
+"""What an OpenAI-compatible endpoint is sent, and the choices its words name: no network here."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
-
-from pydantic import BaseModel, ValidationError
+from typing import TypeAlias
 
 from persona_agent.errors import ReplyFormatError
-from persona_agent.llm.structured import shortened
-from persona_agent.types import Json, Message, ModelRequest, Usage
+from persona_agent.llm.structured import answer_part, shortened
+from persona_agent.types import Json, Message, ModelRequest
 
 Body: TypeAlias = dict[str, Json]
 TOP = 20  # the most likely tokens an endpoint reveals
-_FENCE = re.compile(r"\A\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
-
-
-class _Likely(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Position(BaseModel):
-    top_logprobs: list[_Likely] = []
-
-
-class _Logprobs(BaseModel):
-    content: list[_Position] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Details(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class Answer(BaseModel):
-    """The part of a chat completion that we read."""
-
-    choices: list[_Choice]
-    usage: _Usage | None = None
-
-    @property
-    def text(self) -> str:
-        """The first choice's text; raises ReplyFormatError if there is none."""
-        message = self.choices[0].message
-        if message.refusal:
-            raise ReplyFormatError(f"the model refused: {shortened(message.refusal)}")
-        if not message.content:
-            reason = self.choices[0].finish_reason
-            hint = "; raise max_tokens, it may all have gone into reasoning"
-            raise ReplyFormatError(
-                f"the answer is empty (finish reason {reason!r}){hint if reason == 'length' else ''}"
-            )
-        return message.content
-
-    @property
-    def finish(self) -> Literal["stop", "length"]:
-        """Why it ended."""
-        return "length" if self.choices[0].finish_reason == "length" else "stop"
-
-    @property
-    def cost(self) -> Usage:
-        """Its tokens, without counting a request."""
-        if self.usage is None:
-            return Usage()
-        details = self.usage.prompt_tokens_details
-        return Usage(
-            prompt_tokens=self.usage.prompt_tokens,
-            cached_tokens=(details.cached_tokens or 0) if details else 0,
-            completion_tokens=self.usage.completion_tokens,
-        )
-
-    def first_token(self) -> dict[str, float]:
-        """The log-probabilities of the likeliest first tokens, by text; empty if not told."""
-        logprobs = self.choices[0].logprobs
-        if logprobs is None or not logprobs.content:
-            return {}
-        return {one.token: one.logprob for one in logprobs.content[0].top_logprobs}
-
-
-def read(raw: str) -> Answer:
-    """Return the answer in a response body; raises ReplyFormatError if it is not one."""
-    try:
-        answer = Answer.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
-        raise ReplyFormatError(
-            f"the endpoint's answer is not a chat completion: {place}: {first['msg']}; "
-            f"it says {shortened(raw)}"
-        ) from error
-    if not answer.choices:
-        raise ReplyFormatError(f"the endpoint answered with no choices: {shortened(raw)}")
-    return answer
 
 
 def body_of(request: ModelRequest, *, model: str, vllm: bool, openai: bool) -> Body:
@@ -120,27 +21,43 @@ def body_of(request: ModelRequest, *, model: str, vllm: bool, openai: bool) -> B
     `vllm` uses what only vLLM understands: prefill, salts and adapters. `openai` uses the newer
     name of max_tokens, which OpenAI asks for and others do not know.
     """
-    sampling = request.sampling
-    body: Body = {
-        "model": request.adapter or model,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_completion_tokens" if openai else "max_tokens": sampling.max_tokens,
+    name = "max_completion_tokens" if openai else "max_tokens"
+    body = _sampled(request, model, name, vllm)
+    return body | (chat_of(request) if vllm else {"messages": _prompted(request)})
+
+
+def text_body(request: ModelRequest, *, model: str) -> Body:
+    """Return the body of a text completion for vLLM: the messages as plain text."""
+    return _sampled(request, model, "max_tokens", True) | {"prompt": plain_text(request)}
+
+
+def label_body(
+    request: ModelRequest, prompt: Sequence[int], labels: Sequence[int], *, model: str
+) -> Body:
+    """Return the body that asks vLLM how likely each of some tokens is to follow a prompt."""
+    return _forced(request, prompt, model) | {
+        "logprobs": len(labels),
+        "logprob_token_ids": list(labels),
+        "return_tokens_as_token_ids": True,
     }
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    if vllm and request.cache_salt is not None:
-        body["cache_salt"] = request.cache_salt
-    messages = _messages(request)
-    begun = prefill(request)
-    if begun and vllm:
-        body |= {"continue_final_message": True, "add_generation_prompt": False}
-    elif begun:
-        messages = _told(messages[:-1], f"Begin your answer with: {begun}")
-    body["messages"] = messages
-    return body
+
+
+def prompt_body(request: ModelRequest, prompt: Sequence[int], *, model: str) -> Body:
+    """Return the body that asks vLLM how likely each token of a prompt was."""
+    return _forced(request, prompt, model) | {"prompt_logprobs": 0}
+
+
+def chat_of(request: ModelRequest) -> Body:
+    """Return the messages of a chat as vLLM takes them, whose last one may be continued."""
+    begun: Body = {}
+    if prefill(request):
+        begun = {"continue_final_message": True, "add_generation_prompt": False}
+    return begun | {"messages": _messages(request)}
+
+
+def plain_text(request: ModelRequest) -> str:
+    """Return the messages joined by blank lines."""
+    return "\n\n".join(message.content for message in request.messages)
 
 
 def prefill(request: ModelRequest) -> str:
@@ -233,25 +150,44 @@ def picked(text: str, choices: Sequence[str]) -> str:
     return matched(str(said), choices)
 
 
-def answer_part(text: str) -> str:
-    """Return `text` without reasoning before it and a code fence around it.
-
-    >>> answer_part("<think>well</think>```json\\n{}\\n```")
-    '{}'
-    """
-    rest = text.rpartition("</think>")[2].strip()
-    fenced = _FENCE.match(rest)
-    return fenced.group(1).strip() if fenced else rest
-
-
 def _bare(text: str) -> str:
     return text.strip().strip("\"'`*.").strip().casefold()
 
 
+def _sampled(request: ModelRequest, model: str, max_tokens: str, vllm: bool) -> Body:
+    sampling = request.sampling
+    body: Body = {
+        "model": request.adapter or model,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        max_tokens: sampling.max_tokens,
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    return body | (_salt(request) if vllm else {})
+
+
+def _forced(request: ModelRequest, prompt: Sequence[int], model: str) -> Body:
+    body: Body = {"model": request.adapter or model, "max_tokens": 1, "temperature": 0.0}
+    return body | {"prompt": list(prompt)} | _salt(request)
+
+
+def _salt(request: ModelRequest) -> Body:
+    return {} if request.cache_salt is None else {"cache_salt": request.cache_salt}
+
+
+def _prompted(request: ModelRequest) -> list[Json]:
+    """Return the messages, the beginning of the answer asked for in words."""
+    messages = _messages(request)
+    begun = prefill(request)
+    return _told(messages[:-1], f"Begin your answer with: {begun}") if begun else messages
+
+
 def _messages(request: ModelRequest) -> list[Json]:
     if not request.template:
-        text = "\n\n".join(message.content for message in request.messages)
-        return [{"role": "user", "content": text}]
+        return [{"role": "user", "content": plain_text(request)}]
     return [_message(message) for message in request.messages]
 
 
