@@ -18,7 +18,7 @@ import pytest
 
 from persona_agent.llm import LocalLLM
 from persona_agent.llm.local import embedded_model
-from persona_agent.llm.vllm import VLLM
+from persona_agent.llm.vllm import VLLM as InProcess
 from persona_agent.llm.weights import folder_of
 
 Body = dict[str, Any]
@@ -203,13 +203,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vllm(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
+def vllm(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     """The embedded model run by vLLM, with two adapters."""
     adapters = {
         name: random_lora(tmp_path_factory.mktemp(name), weights, seed)
         for seed, name in enumerate(("ann", "ben"))
     }
-    with VLLM(weights, adapters=adapters, context_tokens=2048) as llm:
+    with InProcess(weights, adapters=adapters, context_tokens=2048) as llm:
         yield llm
 
 
