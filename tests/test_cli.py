@@ -333,11 +333,13 @@ def test_the_key_and_the_address_are_read_from_the_environment(known: Run, stub:
 def test_align_takes_its_options_and_tells_how_it_ended(known: Run, stub: Stub) -> None:
     options = ("--rounds", "1", "--recent", "2", "--held-out", "4", "--risk", "0.2", "--seed", "3")
     shown = known.json(*stub.options, "align", "alice", *options)
-    assert [one["user"] for one in shown] == ["alice"]
-    assert shown[0]["error"] is None
-    assert shown[0]["alignment"]["rounds"] == 1
+    (one,) = shown["results"]
+    assert (one["user"], one["error"], one["alignment"]["rounds"]) == ("alice", None, 1)
+    assert shown["cost"]["users"] == 1
+    assert shown["cost"]["requests"] >= one["alignment"]["usage"]["requests"] > 0
     again = known(*stub.options, "align", "--all", *options)
     assert again.exit_code == 0
+    assert "0 users" in again.stdout.splitlines()[-1]  # found done: it cost nothing
     assert again.stdout.startswith("alice: unchanged after 1 rounds")
 
 
@@ -345,12 +347,58 @@ def test_who_cannot_be_aligned_is_named_and_the_others_are(known: Run, stub: Stu
     known.json("add", stdin='{"user": "bob", "query": "x", "outcome": 3}')
     done = known("--json", *stub.options, "align", "bob", "alice", "carol", "--rounds", "1")
     assert done.exit_code == 1
-    shown = json.loads(done.stdout)
+    shown = json.loads(done.stdout)["results"]
     assert [one["error"] is None for one in shown] == [False, True, False]
     assert "'bob' has 1 interactions with an outcome; aligning needs 20" in shown[0]["error"]
     assert "UnknownUser" in shown[2]["error"]
     last = json.loads(done.stderr.strip().splitlines()[-1])
     assert last["error"]["message"] == "2 of 3 users could not be aligned"
+
+
+@pytest.mark.real("ray")
+def test_a_fleet_on_ray_aligns_everybody_and_tells_what_it_cost(known: Run, stub: Stub) -> None:
+    aligning = ("align", "--all", "--rounds", "1", "--engine", "ray", "--workers", "1")
+    known.json("add", stdin='{"user": "bob", "query": "x", "outcome": 3}')
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("persona-agent")), "--json", *stub.options, *aligning],
+        env={**os.environ, "PERSONA_AGENT_DB": str(known.db), "PERSONA_AGENT_EMBEDDER": "hash"}
+        | {"PERSONA_AGENT_LLM_API_KEY": "sesame"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    shown = json.loads(done.stdout)
+    alice, bob = shown["results"]
+    assert (alice["user"], alice["error"], alice["alignment"]["rounds"]) == ("alice", None, 1)
+    assert "'bob' has 1 interactions with an outcome" in bob["error"]
+    assert shown["cost"]["users"] == 1
+    assert 0 < shown["cost"]["requests"] <= len(stub.seen)
+    assert set(stub.keys) == {"Bearer sesame"}  # it reached the worker
+    assert "1 of 2 users could not be aligned" in done.stderr
+    assert "worker 1 (process" in done.stderr
+
+
+def test_without_ray_the_way_out_is_told(known: Run, tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ImportError('no ray here')")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("persona-agent")), *"align --all --engine ray".split()],
+        env={**os.environ, "PERSONA_AGENT_DB": str(known.db), "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'pip install "persona-agent-framework[ray]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_option_of_ray_is_refused_without_it(known: Run) -> None:
+    done = known("align", "--all", "--workers", "3")
+    assert done.exit_code == 2
+    assert "--workers is an option of --engine ray" in done.stderr
 
 
 def test_aligning_asks_for_users_or_all(known: Run) -> None:

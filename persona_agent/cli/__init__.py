@@ -16,7 +16,9 @@ from persona_agent.cli.demo import demo
 from persona_agent.cli.doctor import doctor
 from persona_agent.cli.memory import add, search, users
 from persona_agent.cli.persona import persona
+from persona_agent.cli.plan import plan
 from persona_agent.cli.reindex import reindex
+from persona_agent.cli.serve_model import serve_model
 from persona_agent.cli.settings import Settings
 from persona_agent.cli.store import COMMANDS as STORE_COMMANDS
 from persona_agent.errors import PersonaAgentError
@@ -31,7 +33,10 @@ out (as JSON after --json); 2 the command line itself is wrong; 130 interrupted.
 @click.version_option(package_name="persona-agent-framework")
 @click.option("--db", default="persona.db", show_default=True, help="Database file or URL.")
 @click.option(
-    "--llm", default="local", show_default=True, help="Model: local, gguf:PATH, openai:MODEL."
+    "--llm",
+    default="local",
+    show_default=True,
+    help="Model: local, gguf:PATH, vllm:MODEL, openai:MODEL.",
 )
 @click.option(
     "--embedder", default="minilm", show_default=True, help="Embedder: minilm, hash, st:MODEL."
@@ -60,7 +65,9 @@ for command in (
     persona,
     doctor,
     bench,
+    plan,
     reindex,
+    serve_model,
     *STORE_COMMANDS,
 ):
     cli.add_command(command)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 
 import click
 
-from persona_agent.eval import bench_act, bench_faults, bench_loop, bench_memory, bench_peers
+from persona_agent.eval import (
+    bench_act,
+    bench_cluster,
+    bench_faults,
+    bench_generation,
+    bench_loop,
+    bench_memory,
+    bench_peers,
+)
 
 
 @click.group()
@@ -45,6 +56,19 @@ def memory(quick: bool, as_json: bool, peers: bool) -> None:
 
 
 @bench.command()
+@click.option("--quick", is_flag=True, help="The embedded llama.cpp alone; vLLM's keys are null.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+@click.option("--compare", is_flag=True, help="Also one user and call at a time, by a server.")
+def generation(quick: bool, as_json: bool, compare: bool) -> None:
+    """Align real histories in batches and one by one: what batching and prefixes are worth."""
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    _show(bench_generation.measure(quick=quick, compare=compare, tell=tell), as_json)
+
+
+@bench.command()
 @click.option("--quick", is_flag=True, help="Fewer deaths and operations.")
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def faults(quick: bool, as_json: bool) -> None:
@@ -53,8 +77,22 @@ def faults(quick: bool, as_json: bool) -> None:
     _show(bench_faults.measure(kills=kills, operations=operations), as_json)
 
 
-def _show(figures: dict[str, float], as_json: bool) -> None:
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer users.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def cluster(quick: bool, as_json: bool) -> None:
+    """Align users by one worker on Ray, by two, and by two of which one is killed half way."""
+    with redirect_stdout(sys.stderr):  # Ray prints of its own accord
+        figures = bench_cluster.measure(users=80 if quick else 200)
+    _show(figures, as_json)
+
+
+def _show(figures: Mapping[str, float | None], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))
     else:
-        click.echo("\n".join(f"{name:<28} {value:g}" for name, value in figures.items()))
+        click.echo("\n".join(f"{name:<28} {_shown(value)}" for name, value in figures.items()))
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:g}"

@@ -14,7 +14,6 @@ import numpy as np
 from persona_agent.cli.settings import Settings
 from persona_agent.errors import PersonaAgentError
 from persona_agent.eval.movielens import data_folder
-from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
 from persona_agent.types import Message, ModelRequest, Record, Sampling
 
@@ -92,9 +91,7 @@ def _embedder(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    llm = open_llm(
-        settings.llm, base_url=settings.base_url, threads=settings.threads, environ=settings.environ
-    )
+    llm = settings.model()
     try:
         said, chosen = llm.complete(
             [

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from persona_agent.agent import PersonaAgent
+from persona_agent.llm import open_llm
+from persona_agent.ports import LLM
 from persona_agent.types import as_json
 
 
@@ -47,11 +49,21 @@ class Settings:
         """The environment, where an endpoint's address and key are looked up."""
         return os.environ
 
-    def open(self, *, model: bool = True) -> PersonaAgent:
-        """Return the agent; without `model` no model is loaded, and using one is an error."""
+    def model(self) -> LLM:
+        """Return the model that is named."""
+        return open_llm(
+            self.llm, base_url=self.base_url, threads=self.threads, environ=self.environ
+        )
+
+    def open(self, *, model: LLM | bool = True) -> PersonaAgent:
+        """Return the agent, with the model that is given or named.
+
+        Without `model` none is loaded, and using one is an error.
+        """
+        named = self.llm if model else None
         return PersonaAgent.open(
             self.db,
-            llm=self.llm if model else None,
+            llm=named if isinstance(model, bool) else model,
             embedder=self.embedder,
             base_url=self.base_url,
             threads=self.threads,

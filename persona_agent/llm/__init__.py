@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from persona_agent.llm.fake import FakeLLM
-from persona_agent.llm.local import LocalLLM
+from persona_agent.llm.local import LocalLLM, embedded_model
 from persona_agent.llm.replay import RecordingLLM, ReplayLLM
 from persona_agent.ports import LLM
 
-__all__ = ["FakeLLM", "LocalLLM", "RecordingLLM", "ReplayLLM", "open_llm"]
+__all__ = ["FakeLLM", "LocalLLM", "RecordingLLM", "ReplayLLM", "open_llm", "servable"]
 
 ENTRY_POINTS = "persona_agent.llm"
-NAMES = ("local", "gguf:PATH", "openai:MODEL")
+NAMES = ("local", "gguf:PATH", "openai:MODEL", "vllm:MODEL")
 
 
 def open_llm(
@@ -35,6 +36,8 @@ def open_llm(
     - `gguf:PATH`: another GGUF model, on this machine;
     - `openai:MODEL`: behind any OpenAI-compatible endpoint; `concurrency` requests at once, and
       `vllm` says whether it is a vLLM server, which else it is asked;
+    - `vllm:MODEL`: run by vLLM in this process; MODEL is a folder, a name that vLLM can load, a
+      GGUF file, or `local` for the embedded SmolLM2 (the last two are converted once);
     - `NAME` or `NAME:REST`: what a package offers in the entry-point group `persona_agent.llm`,
       called with REST and the options that are given.
 
@@ -83,7 +86,27 @@ def open_llm(
             concurrency=8 if concurrency is None else concurrency,
             vllm=vllm,
         )
+    if name == "vllm":
+        _allow(spec, options, ("context_tokens", "timeout_s"))
+        if not rest:
+            raise ValueError(f"{spec!r} names no model; write vllm:MODEL")
+        from persona_agent.llm.vllm import VLLM  # it needs no vLLM to import, but much else
+
+        return VLLM(
+            servable(rest),
+            context_tokens=context_tokens,
+            stall_s=300.0 if timeout_s is None else timeout_s,
+        )
     return _plugin(spec, name, rest, options)
+
+
+def servable(model: str) -> str:
+    """Return what vLLM is given to load: GGUF files and `local` are converted first, once."""
+    if model != "local" and not model.endswith(".gguf"):
+        return model
+    from persona_agent.llm.weights import folder_of
+
+    return str(folder_of(embedded_model() if model == "local" else Path(model)))
 
 
 def _look_up(environ: Mapping[str, str], name: str) -> str | None:

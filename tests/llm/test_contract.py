@@ -58,7 +58,13 @@ def play(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.fixture(
-    params=["fake", "replay", "openai", pytest.param("local", marks=pytest.mark.real("model"))]
+    params=[
+        "fake",
+        "replay",
+        "openai",
+        pytest.param("local", marks=pytest.mark.real("model")),
+        pytest.param("vllm", marks=pytest.mark.real("vllm")),
+    ]
 )
 def llm(
     request: pytest.FixtureRequest, tmp_path: Path, endpoint: Callable[..., Any]
@@ -73,7 +79,7 @@ def llm(
         with OpenAILLM("m", base_url=endpoint(play).base_url) as client:
             yield client
     else:
-        yield request.getfixturevalue("local")
+        yield request.getfixturevalue(request.param)
 
 
 def assert_same(one: ModelReply, two: ModelReply) -> None:

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed
-from persona_agent.eval.embedded_postgresql import new_schema as schema_of
 from persona_agent.memory.store import Store
 
 KINDS = ("file", "memory", "postgresql")
-NUMBERS = count()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """Give the URL of a PostgreSQL server of our own, started once a session."""
-    if not is_installed():
-        reason = "the embedded PostgreSQL is not installed; it comes with the extra dev"
-        if os.environ.get("PERSONA_AGENT_REQUIRE_REAL") == "1":
-            pytest.fail(f"{reason}, and nothing may be left out", pytrace=False)
-        pytest.skip(reason)
-    with embedded_postgresql() as server:
-        yield server
-
-
-@pytest.fixture
-def new_schema(postgresql: str) -> Callable[[], str]:
-    """Give a function that returns the URL of a new, empty schema of the server."""
-    return lambda: schema_of(postgresql, f"s{os.getpid()}_{next(NUMBERS)}")
 
 
 @pytest.fixture(params=KINDS)
