@@ -20,7 +20,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from persona_agent.agent import PROPOSERS, PersonaAgent
+from persona_agent.agent import PersonaAgent
 from persona_agent.align import AlignOptions
 from persona_agent.errors import BackendError
 from persona_agent.eval.movielens import RATING, interaction, load
@@ -72,12 +72,12 @@ def measure(*, quick: bool, compare: bool, tell: Tell) -> dict[str, float | None
 
 
 def _slots(users: int, tell: Tell) -> float:
-    """Return what slots are worth, scoring only: so small a model's prose takes minutes."""
+    """Return what slots are worth, scoring only."""
     histories = _histories(users)
     seconds = []
     for slots in (1, 4):
         with LocalLLM(slots=slots, context_tokens=CONTEXT) as llm:
-            seconds.append(_align(llm, histories, prose=False))
+            seconds.append(_align(llm, histories, summary=False))
         tell(f"llama.cpp, {slots} slots: {seconds[-1]:.1f} s for {users} users")
     return seconds[0] / seconds[1]
 
@@ -155,8 +155,8 @@ def _align(llm: LLM, histories: Sequence[Sequence[Interaction]], *, prose: bool 
         embedder=HashEmbedder(32),
         task=RATING,
         options=OPTIONS,
-        proposers=PROPOSERS if prose else (miner,),
-        summarise_history=prose,
+        proposers=(miner,),
+        summarise_history=summary,
     )
     agent.llm = None  # closing the agent leaves the model open
     for events in histories:

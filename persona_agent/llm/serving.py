@@ -80,10 +80,7 @@ def serving(
     else:
         # A quarter of the memory, at most 8 GB: the rest is the model's, and other people's.
         cache_gb = max(1, min(8, machine.memory_mb // 4096))
-        environment |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(cache_gb),
-            "VLLM_CPU_OMP_THREADS_BIND": f"0-{machine.cores - 1}" if machine.cores > 1 else "0",
-        }
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gb)
         command += ["--dtype", "bfloat16", "--enforce-eager", "--block-size", "32"]
         command += ["--no-enable-chunked-prefill"]  # why: `engine_defaults` in vllm.py
         notes.append(f"no GPU was found: on {machine.cores} cores, for small models only")

@@ -1,0 +1,138 @@
+"""A real vLLM server, started by the command that serve-model prints, through the openai backend."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from persona_agent.llm.openai import OpenAILLM
+from persona_agent.llm.serving import serving, this_machine
+from persona_agent.types import Json, Message, ModelRequest, Sampling
+from tests.llm.conftest import random_lora
+
+pytestmark = pytest.mark.real("vllm")
+
+FILMS = "".join(f"Film: Number {i} (19{i + 50})\nRating: {i % 5 + 1}\n\n" for i in range(24))
+TOLERANCE = 0.3  # bfloat16, whatever the cache holds
+
+
+@pytest.fixture(scope="module")
+def served(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAILLM]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lora = random_lora(tmp_path_factory.mktemp("lora"), weights, 0)
+    plan = serving(
+        str(weights),
+        this_machine(),
+        port=port,
+        name="small",
+        adapters={"ann": str(lora)},
+        context_tokens=2048,
+    )
+    environment = {**os.environ, **plan.environment, "VLLM_LOGGING_LEVEL": "ERROR"}
+    with subprocess.Popen(plan.command, env=environment) as server:
+        try:
+            _wait(port, server)
+            with OpenAILLM("small", base_url=f"http://127.0.0.1:{port}/v1", timeout_s=120) as llm:
+                yield llm
+        finally:
+            server.terminate()
+
+
+def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended; its log says why"
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.5)  # not yet
+    pytest.fail("the server did not answer within 240 s")
+
+
+def ask(text: str, **options: object) -> ModelRequest:
+    return ModelRequest((Message("user", text),), **options)  # type: ignore[arg-type]
+
+
+def rate(film: str, **options: object) -> ModelRequest:
+    text = f"{FILMS}Film: {film}\nRating:"
+    stars = tuple(f" {i}" for i in range(1, 6))
+    return ask(text, choices=stars, template=False, **options)
+
+
+def test_it_is_known_for_what_it_is(served: OpenAILLM) -> None:
+    assert served.honours_salt
+
+
+@pytest.mark.parametrize("choices", [(" 1", " 2", " 5"), (" Toy Story (1995)", " Heat and Dust")])
+def test_scores_are_those_of_the_embedded_model(
+    served: OpenAILLM, local: object, choices: tuple[str, ...]
+) -> None:
+    """Two engines, two precisions of the same weights: the same to a few hundredths a token."""
+    request = ask(f"{FILMS}Film: Casino\nRating:", choices=choices, template=False)
+    here = served.complete([request])[0].logprobs
+    there = local.complete([request])[0].logprobs  # type: ignore[attr-defined]
+    assert here is not None
+    assert here == pytest.approx(there, abs=0.5 * max(len(one.split()) + 3 for one in choices))
+
+
+def test_the_same_salt_shares_a_cache_and_another_does_not(served: OpenAILLM) -> None:
+    plain = Sampling(max_tokens=2)
+    one, same, other = (
+        served.complete([ask(FILMS, sampling=plain, cache_salt=salt)])[0].usage.cached_tokens
+        for salt in ("acme", "acme", "other")
+    )
+    assert one == 0
+    assert same > 0
+    assert other == 0
+
+
+def test_an_adapter_answers_in_its_own_way(served: OpenAILLM) -> None:
+    base, ann = served.complete([rate("Casino"), rate("Casino", adapter="ann")])
+    assert base.error is None
+    assert ann.error is None
+    assert base.logprobs != pytest.approx(ann.logprobs, abs=TOLERANCE)
+
+
+def test_json_follows_its_schema(served: OpenAILLM) -> None:
+    schema: dict[str, Json] = {
+        "type": "object",
+        "properties": {"age": {"type": "integer"}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+    asked = ask("How old is Ann, who is 7?", schema=schema, sampling=Sampling(max_tokens=40))
+    reply = served.complete([asked])[0]
+    assert isinstance(reply.parsed, dict)
+    assert isinstance(reply.parsed["age"], int)
+    assert reply.salvaged == ()
+
+
+def test_giving_up_frees_the_engine(served: OpenAILLM) -> None:
+    """While eight long stories are told, a cancelled future makes room at once."""
+    stories = [ask(f"Tell story {i}.", sampling=Sampling(max_tokens=1500)) for i in range(8)]
+    future = served.submit(stories)
+    time.sleep(1)
+    assert future.cancel()
+    reply = served.complete([ask("Say hello.", sampling=Sampling(max_tokens=2))])[0]
+    assert reply.error is None
+    root = served.base_url.removesuffix("/v1")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with urlopen(f"{root}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        running = [one for one in lines if one.startswith("vllm:num_requests_running")]
+        if running and all(float(one.split()[-1]) == 0 for one in running):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"the engine still works on cancelled requests: {running}")
