@@ -144,10 +144,11 @@ def _histories(users: int) -> list[list[Interaction]]:
     return [[interaction(data, one) for one in ratings[:HISTORY]] for ratings in long[:users]]
 
 
-def _align(llm: LLM, histories: Sequence[Sequence[Interaction]], *, prose: bool = True) -> float:
+def _align(llm: LLM, histories: Sequence[Sequence[Interaction]], *, summary: bool = True) -> float:
     """Return the seconds that aligning these users takes, storing their events excluded.
 
-    With `prose` the model writes summaries and critiques, too, as PersonaAgent does by default.
+    Candidates come from the miner. With `summary` the model writes one of each history first. It
+    writes no critiques: three times as many tokens, for no more to see.
     """
     agent = PersonaAgent.open(
         ":memory:",
