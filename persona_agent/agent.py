@@ -51,6 +51,7 @@ from persona_agent.types import (
 
 Content: TypeAlias = "str | Interaction | Mapping[str, Any]"  # Any: foreign data, checked inside
 
+CACHE_KEY = "PERSONA_AGENT_CACHE_KEY"
 PROPOSERS: tuple[Proposer, ...] = (miner, textual_gradient)
 
 
@@ -115,11 +116,13 @@ class PersonaAgent(Closing):
         summarise_history: bool = True,
         clock: Callable[[], datetime] = _now,
         cache_salts: CacheSalts | None = None,
+        cache_key: str = "",
     ) -> None:
         """Use these parts.
 
         `cache_salts` says who may share the engine's prefix cache; None: the users of a tenant,
-        where the engine keeps caches apart. Given ones are an error where it does not.
+        where the engine keeps caches apart, by `cache_key`, which processes that share an engine
+        should have in common. Given ones are an error where it does not.
         """
         self.memory = memory
         self.llm = llm
@@ -130,6 +133,7 @@ class PersonaAgent(Closing):
         self._now = clock
         self._ports = Ports(llm, memory)
         self._salts = cache_salts
+        self._cache_key = cache_key.encode()
         self._personas = Personas(memory.store, clock)
         self._aligner = Aligner(
             memory.store,
@@ -162,9 +166,10 @@ class PersonaAgent(Closing):
         `llm` is a model specification (`local`, `gguf:PATH`, `openai:MODEL`) or any LLM, None
         for work that needs no model; the same for `embedder` (`minilm`, `hash`, `st:MODEL`).
         `threads` are the embedded model's. An endpoint's address and key that are not given are
-        looked up in `environ`. With `facts`, what users write asks for jobs that extract facts;
-        `run_jobs` does them. `screen` says what is stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each saying the way
-        out.
+        looked up in `environ`, and so is PERSONA_AGENT_CACHE_KEY (`cache_key`). With `facts`, what
+        users write asks for jobs that extract facts; `run_jobs` does them. `screen` says what is
+        stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each
+        saying the way out.
         """
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
         store = Store.open(database, screen=screen, outbox=(JOB,) if facts else ())
@@ -176,6 +181,7 @@ class PersonaAgent(Closing):
             )
             is_file = str(database) != ":memory:" and "://" not in str(database)
             index = Index(embed.name, file=index_path(database) if is_file else None)
+            settings.setdefault("cache_key", environ.get(CACHE_KEY, ""))
             return cls(EpisodicMemory(store, embed, index), model, **settings)
         except BaseException:
             store.close()
@@ -447,7 +453,7 @@ class PersonaAgent(Closing):
             if not honoured:
                 return None
         if self._salts is None:
-            self._salts = CacheSalts()
+            self._salts = CacheSalts(key=self._cache_key)
         return self._salts.of(scope)
 
     def _persona(self, scope: Scope) -> Persona:

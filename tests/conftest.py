@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
+import numpy as np
 import pytest
 
 from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed
 from persona_agent.eval.embedded_postgresql import new_schema as schema_of
+from persona_agent.llm.local import embedded_model
+from persona_agent.llm.openai import OpenAILLM
+from persona_agent.llm.serving import serving, this_machine
+from persona_agent.llm.weights import folder_of
 
 LOOPBACK = ("127.", "localhost", "::1")
 REQUIRE_REAL = "PERSONA_AGENT_REQUIRE_REAL"
@@ -118,3 +128,69 @@ def _is_there(module: str) -> bool:
         return find_spec(module) is not None
     except ImportError:
         return False
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as a folder that vLLM loads."""
+    return folder_of(embedded_model(), tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def new_lora(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Give a function that writes a LoRA of rank 8 that changes answers at random, by a seed."""
+    from safetensors.numpy import save_file  # comes with vLLM
+
+    def write(seed: int) -> Path:
+        folder = tmp_path_factory.mktemp("lora")
+        config = json.loads((weights / "config.json").read_text())
+        width = config["hidden_size"]
+        rng = np.random.default_rng(seed)
+        tensors = {}
+        for layer in range(config["num_hidden_layers"]):
+            base = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+            out = config["num_attention_heads"] * config["head_dim"]
+            tensors[f"{base}.lora_A.weight"] = rng.normal(0, 0.1, (8, width)).astype(np.float32)
+            tensors[f"{base}.lora_B.weight"] = rng.normal(0, 0.1, (out, 8)).astype(np.float32)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        adapter = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_modules": ["q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(adapter))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def served(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[OpenAILLM]:
+    """A vLLM server with one adapter, started by the command that serve-model prints."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    plan = serving(
+        str(weights),
+        this_machine(),
+        port=port,
+        name="small",
+        adapters={"ann": str(new_lora(0))},
+        context_tokens=2048,
+    )
+    environment = {**os.environ, **plan.environment, "VLLM_LOGGING_LEVEL": "ERROR"}
+    with subprocess.Popen(plan.command, env=environment) as server:
+        try:
+            _wait(port, server)
+            with OpenAILLM("small", base_url=f"http://127.0.0.1:{port}/v1", timeout_s=120) as llm:
+                yield llm
+        finally:
+            server.terminate()
+
+
+def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended; its log says why"
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.5)  # not yet
+    pytest.fail("the server did not answer within 240 s")

@@ -96,6 +96,18 @@ def test_by_default_salts_are_sent_where_the_engine_honours_them() -> None:
         assert all((request.cache_salt is not None) == salt for request in model.requests)
 
 
+def test_processes_with_one_key_in_their_environment_share() -> None:
+    environ = {"PERSONA_AGENT_CACHE_KEY": KEY.decode()}
+    used = set()
+    for _ in range(2):
+        model = Salted(lambda _: "well")
+        with PersonaAgent.open(":memory:", llm=model, embedder="hash", environ=environ) as agent:
+            agent.add("I like tea.", user_id="ann")
+            agent.ask("what now?", user_id="ann")
+        used |= {request.cache_salt for request in model.requests}
+    assert used == {CacheSalts("tenant", KEY).of(Scope("ann"))}
+
+
 def test_salts_that_were_asked_for_and_cannot_be_honoured_are_an_error() -> None:
     with PersonaAgent.open(
         ":memory:",

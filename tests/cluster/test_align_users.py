@@ -32,6 +32,7 @@ from persona_agent.eval.bench_cluster import (
 )
 from persona_agent.eval.movielens import RATING
 from persona_agent.llm import FakeLLM, open_llm
+from persona_agent.llm.openai import OpenAILLM
 from persona_agent.types import ModelRequest, Usage
 
 pytestmark = pytest.mark.real("ray")
@@ -95,6 +96,20 @@ def test_two_nodes_align_200_users_each_once(
     assert cost.usage.requests > 200 * 40
     assert cost.usage == told[-1].spent.usage
     assert 0 < cost.engine_seconds < cost.worker_seconds < 2 * cost.seconds
+
+
+@pytest.mark.real("vllm")
+def test_two_nodes_align_16_users_with_vllm(
+    ray_cluster: Any, new_users: Callable[[int], str], served: OpenAILLM
+) -> None:
+    """Two workers share one real server, as replicas of a pool would be shared."""
+    place = new_users(16)
+    engine = Engine(f"openai:{served.model}", base_url=served.base_url, embedder="hash", gpus=0.5)
+    report = align(place, engine=engine, fleet=Fleet(workers=2, batch=4))
+    assert not report.failed, report.failed
+    assert [one.user for one in report.results] == names(16)
+    assert report.cost.usage.cached_tokens > 0.5 * report.cost.usage.prompt_tokens
+    assert audit(place) == Audit(aligned=16, doubled=0)
 
 
 def test_the_fleet_comes_to_what_one_process_comes_to(

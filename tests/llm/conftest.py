@@ -13,13 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from persona_agent.llm import LocalLLM
-from persona_agent.llm.local import embedded_model
 from persona_agent.llm.vllm import VLLM as InProcess
-from persona_agent.llm.weights import folder_of
 
 Body = dict[str, Any]
 # How to answer a request: status, body and perhaps headers, without which retries are asked for
@@ -206,39 +203,11 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model as a folder that vLLM loads."""
-    return folder_of(embedded_model(), tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(scope="session")
-def vllm(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+def vllm(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[InProcess]:
     """The embedded model run by vLLM, with two adapters."""
-    adapters = {
-        name: random_lora(tmp_path_factory.mktemp(name), weights, seed)
-        for seed, name in enumerate(("ann", "ben"))
-    }
+    adapters = {"ann": new_lora(0), "ben": new_lora(1)}
     with InProcess(weights, adapters=adapters, context_tokens=2048) as llm:
         yield llm
-
-
-def random_lora(folder: Path, weights: Path, seed: int) -> Path:
-    """Write a LoRA of rank 8 on the query projections that changes answers at random."""
-    config = json.loads((weights / "config.json").read_text())
-    width = config["hidden_size"]
-    rng = np.random.default_rng(seed)
-    tensors = {}
-    for layer in range(config["num_hidden_layers"]):
-        base = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        out = config["num_attention_heads"] * config["head_dim"]
-        tensors[f"{base}.lora_A.weight"] = rng.normal(0, 0.1, (8, width)).astype(np.float32)
-        tensors[f"{base}.lora_B.weight"] = rng.normal(0, 0.1, (out, 8)).astype(np.float32)
-    from safetensors.numpy import save_file  # comes with vLLM
-
-    save_file(tensors, folder / "adapter_model.safetensors")
-    adapter = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_modules": ["q_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(adapter))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 
 from persona_agent.llm.openai import OpenAILLM
-from persona_agent.llm.serving import serving, this_machine
 from persona_agent.types import Json, Message, ModelRequest, Sampling
-from tests.llm.conftest import random_lora
 
 pytestmark = pytest.mark.real("vllm")
 
 FILMS = "".join(f"Film: Number {i} (19{i + 50})\nRating: {i % 5 + 1}\n\n" for i in range(24))
 TOLERANCE = 0.3  # bfloat16, whatever the cache holds
-
-
-@pytest.fixture(scope="module")
-def served(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAILLM]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    lora = random_lora(tmp_path_factory.mktemp("lora"), weights, 0)
-    plan = serving(
-        str(weights),
-        this_machine(),
-        port=port,
-        name="small",
-        adapters={"ann": str(lora)},
-        context_tokens=2048,
-    )
-    environment = {**os.environ, **plan.environment, "VLLM_LOGGING_LEVEL": "ERROR"}
-    with subprocess.Popen(plan.command, env=environment) as server:
-        try:
-            _wait(port, server)
-            with OpenAILLM("small", base_url=f"http://127.0.0.1:{port}/v1", timeout_s=120) as llm:
-                yield llm
-        finally:
-            server.terminate()
-
-
-def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the server ended; its log says why"
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.5)  # not yet
-    pytest.fail("the server did not answer within 240 s")
 
 
 def ask(text: str, **options: object) -> ModelRequest:
