@@ -80,7 +80,8 @@ def top_k(scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
         picked = np.argpartition(scores, columns - k, axis=1)[:, columns - k :]
         edge = np.take_along_axis(scores, picked, axis=1).min(axis=1, keepdims=True)
         # argpartition picks any of the items that tie at the edge; we want the first of them.
-        for row in np.flatnonzero((scores >= edge).sum(axis=1) > k).tolist():
+        uneven = ((scores >= edge).sum(axis=1) > k) & ~np.isneginf(edge[:, 0])
+        for row in np.flatnonzero(uneven).tolist():
             tied = np.flatnonzero(scores[row] >= edge[row])
             first = np.argsort(-scores[row, tied], kind="stable")[:k]
             picked[row, :] = tied[first]
