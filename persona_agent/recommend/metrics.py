@@ -53,7 +53,7 @@ def recall_min(hits: BoolArray, wanted: IntArray) -> PerUser:
 
 def hit(hits: BoolArray, wanted: IntArray) -> PerUser:
     """Return 1 if any wanted item was found, else 0."""
-    return hits.any(axis=1).astype(np.float64)
+    return _of(hits.any(axis=1), 1)
 
 
 def mrr(hits: BoolArray, wanted: IntArray) -> PerUser:
@@ -156,4 +156,5 @@ def _both(one: PerUser, other: PerUser) -> BoolArray:
 def _of(part: npt.ArrayLike, whole: npt.ArrayLike) -> PerUser:
     """Return part / whole, and 0 where there is no whole."""
     top, bottom = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)
+    share: PerUser = np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)
+    return share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,19 +23,20 @@ def rank(
     allow: Filter | None = None,
     deny: Filter | None = None,
     seen: bool = False,
+    batch_bytes: int = BATCH_BYTES,
 ) -> Ranking:
     """Return the best `k` items of each row by `score`, as `Recommender.recommend` promises.
 
     `score` returns a fresh array (rows, items) for a batch of histories, which is written to.
     """
     people = as_histories(histories, items)
-    width = min(_positive(k), len(items))
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be at least 1")
+    width = min(k, len(items))
     positions = np.full((len(people), width), -1, np.int64)
     scores = np.full((len(people), width), -np.inf, np.float32)
     allowed, denied = _filter(allow, people), _filter(deny, people)
-    size = max(1, BATCH_BYTES // (4 * max(1, len(items))))
-    for begin in range(0, len(people), size):
-        rows = slice(begin, begin + size)
+    for rows in _batches(people, batch_bytes):
         batch = people.take(rows)
         table = score(batch)
         if not seen:
@@ -56,9 +57,7 @@ def score_items(
     people = as_histories(histories, items)
     columns = np.arange(len(items)) if wanted is None else items.positions(wanted)
     found = np.empty((len(people), len(columns)), np.float32)
-    size = max(1, BATCH_BYTES // (4 * max(1, len(items))))
-    for begin in range(0, len(people), size):
-        rows = slice(begin, begin + size)
+    for rows in _batches(people, BATCH_BYTES):
         table = score(people.take(rows))
         found[rows] = table if wanted is None else table[:, columns]
     return found
@@ -136,7 +135,7 @@ def _places(histories: Histories) -> tuple[IntArray, IntArray]:
     return np.repeat(np.arange(len(histories)), np.diff(matrix.indptr)), matrix.indices
 
 
-def _positive(k: int) -> int:
-    if k < 1:
-        raise ValueError(f"k is {k}; it must be at least 1")
-    return k
+def _batches(people: Histories, size: int) -> Iterator[slice]:
+    """Yield slices of rows whose scores take at most `size` bytes, and one row at least."""
+    rows = max(1, size // (4 * max(1, len(people.items))))
+    return (slice(begin, begin + rows) for begin in range(0, len(people), rows))

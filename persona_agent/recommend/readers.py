@@ -6,7 +6,7 @@ RecBole's atomic files are text with tabs, whose header names each column and it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,15 @@ def read_links(path: str | Path, *, separator: str = "\t") -> dict[str, str]:
     """Return item -> entity from a text file without header."""
     frame = _text(Path(path), separator, names=["item", "entity"])
     return unique_links(_ids(frame["item"], "item"), _ids(frame["entity"], "entity"))
+
+
+def read_columns(
+    path: str | Path, names: Sequence[str], *, separator: str = ","
+) -> tuple[list[str], ...]:
+    """Return the named columns of text with a header, as text."""
+    frame = _text(Path(path), separator)
+    _need(frame, list(names))
+    return tuple(frame[name].tolist() for name in names)
 
 
 def unique_links(items: IdArray, entities: IdArray) -> dict[str, str]:

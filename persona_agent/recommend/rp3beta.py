@@ -21,9 +21,9 @@ class RP3beta(Linear):
     Source: Paudel et al. (2017), Updatable, Accurate, Diverse, and Scalable Recommendations.
     """
 
-    alpha: float = 1.0
+    alpha: float = 0.6
     beta: float = 0.6
-    neighbours: int = 100
+    neighbours: int = 200
 
     def __post_init__(self) -> None:
         if self.alpha <= 0 or self.beta < 0 or self.neighbours < 1:
