@@ -30,6 +30,21 @@ def test_the_best_are_those_of_a_stable_sort(scores: np.ndarray, k: int) -> None
         ]
 
 
+@pytest.mark.parametrize("columns", [255, 600, 1447, 5000])
+@pytest.mark.parametrize("k", [1, 20, 130])
+def test_long_rows_too_with_and_without_many_ties(columns: int, k: int) -> None:
+    rng = np.random.default_rng(columns + k)
+    tied = rng.choice([-np.inf, 0.0, 0.5, 2.0], (6, columns), p=[0.3, 0.6, 0.09, 0.01])
+    scores = np.vstack([tied, rng.normal(size=(6, columns)), np.zeros((1, columns))])
+    scores[0, : columns - k // 2] = -np.inf  # fewer than k are left
+    scores = scores.astype(np.float32)
+    positions, best = top_k(scores, k)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    wanted = np.take_along_axis(scores, order, axis=1)
+    np.testing.assert_array_equal(best, wanted)
+    np.testing.assert_array_equal(positions, np.where(np.isneginf(wanted), -1, order))
+
+
 def test_scores_that_are_not_numbers_are_an_error_wherever_they_hide() -> None:
     scores = np.zeros((2, 50), np.float32)
     scores[1, 37] = np.nan
