@@ -15,7 +15,7 @@ from persona_agent.errors import BackendError
 
 INSTALL = 'pip install "persona-agent-framework[recommend]"'
 
-for _needed in ("scipy", "pandas", "pyarrow", "safetensors"):
+for _needed in ("scipy", "pandas", "pyarrow", "safetensors", "threadpoolctl"):
     if find_spec(_needed) is None:
         raise BackendError(
             f"the recommenders need {_needed}, which is not installed; run: {INSTALL}"

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from persona_agent.recommend.data import Csr
 from persona_agent.recommend.linear import Linear, Weights
+
+MANY = 4000  # items from which a second thread saves more than seconds
 
 
 @dataclass
@@ -30,9 +33,11 @@ class EASE(Linear):
         gram[np.diag_indices_from(gram)] += self.l2
         # Cholesky, because the matrix is symmetric and positive definite: half the work of an LU
         # inverse. In float64: popular items make the condition number 1e3 to 1e5, which costs
-        # float32 most of its digits; the result is kept as float32.
-        factor, failed = linalg.lapack.dpotrf(gram, lower=1, clean=1, overwrite_a=1)
-        inverse, singular = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+        # float32 most of its digits; the result is kept as float32. One thread unless it is large:
+        # beside other busy processes the threads wait for each other, and .1 s became 15 s.
+        with threadpool_limits(None if len(gram) > MANY else 1):
+            factor, failed = linalg.lapack.dpotrf(gram, lower=1, clean=1, overwrite_a=1)
+            inverse, singular = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
         if failed or singular:
             raise ValueError(f"l2 = {self.l2} is too small for this data: the matrix is singular")
         inverse += np.tril(inverse, -1).T  # dpotri fills one triangle

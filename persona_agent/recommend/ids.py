@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -44,7 +45,7 @@ class IdMap:
         found = cls.__new__(cls)
         found._set(list(ids), what)
         if len(found._index) != len(found):
-            twice = sorted({one for one in ids if list(ids).count(one) > 1})
+            twice = sorted(one for one, count in Counter(ids).items() if count > 1)
             raise InputError(f"{what} ids must be unique; these come twice: {twice[:SHOWN]}")
         return found
 
