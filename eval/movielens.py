@@ -84,7 +84,7 @@ def load(folder: Path | None = None) -> MovieLens:
     films = {
         row["item_id"]: Film(
             row["item_id"],
-            _spoken(row["movie_title"]),
+            spoken(row["movie_title"]),
             row["release_year"] if row["release_year"].isdigit() else "",
             tuple(genre for genre in row["class"].split() if genre != "unknown"),
         )
@@ -140,10 +140,10 @@ def _rows(path: Path) -> Iterable[dict[str, str]]:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _spoken(title: str) -> str:
+def spoken(title: str) -> str:
     """Return a title as it is spoken.
 
-    >>> _spoken("Usual Suspects, The")
+    >>> spoken("Usual Suspects, The")
     'The Usual Suspects'
     """
     match = ARTICLE.match(title.strip())

@@ -13,6 +13,7 @@ PersonaAgentError
 │   └── IdempotencyConflict this idempotency key was used for another write
 ├── InputError              a line, file or record that cannot be read as data
 ├── NotEnoughData           too few interactions for what was asked
+├── NotFitted               a recommender was used before it was fitted
 └── BudgetExceeded          the work would cost more than it may
 """
 
@@ -67,6 +68,10 @@ class InputError(PersonaAgentError):
 
 class NotEnoughData(PersonaAgentError):
     """There are too few interactions for what was asked."""
+
+
+class NotFitted(PersonaAgentError):
+    """A recommender was used before it was fitted."""
 
 
 class BudgetExceeded(PersonaAgentError):

@@ -225,6 +225,11 @@ LOOP = {"overhead_ms_per_request", "model_rounds", "requests", "peak_mb"}
     ("name", "keys"),
     [
         ("loop", LOOP),
+        pytest.param(
+            "recommend",
+            {"ndcg10_ease", "fit_s_ease", "foldin_p50_ms", "top20_ms_per_1000_users"},
+            marks=pytest.mark.real("data"),
+        ),
         pytest.param("act", {"act_p50_ms", "embed_p50_ms"}, marks=pytest.mark.real("embedder")),
     ],
 )

@@ -23,7 +23,19 @@ FOLDERS = {
     "eval": "persona_agent/eval",
 }
 LINKS = ("memory", "prompts", "eval")
-HEAVY = ("torch", "faiss", "sqlalchemy", "openai", "pydantic", "onnxruntime", "xllamacpp", "rich")
+HEAVY = (
+    "torch",
+    "faiss",
+    "sqlalchemy",
+    "openai",
+    "pydantic",
+    "onnxruntime",
+    "xllamacpp",
+    "rich",
+    "scipy",
+    "pandas",
+    "pyarrow",
+)
 NAMES = [
     "AlignOptions",
     "Alignment",

@@ -1,0 +1,112 @@
+"""How good and how fast the recommenders are, by one fixed protocol.
+
+MovieLens-100K; a rating of 4 or 5 is a positive; each user's positives dealt 8:1:1 at random as
+RecBole deals them; the full ranking; NDCG@10. Settings are chosen on the validation part, and the
+test part is looked at once. Models that train in loops join by a line in `CANDIDATES`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from statistics import mean, median
+
+import numpy as np
+
+from persona_agent.eval.datasets import movielens_100k
+from persona_agent.recommend.data import Interactions
+from persona_agent.recommend.ease import EASE
+from persona_agent.recommend.evaluate import evaluate
+from persona_agent.recommend.knn import ItemKNN
+from persona_agent.recommend.popular import Popularity
+from persona_agent.recommend.port import Recommender
+from persona_agent.recommend.rp3beta import RP3beta
+from persona_agent.recommend.splits import Split, per_user
+
+METRIC = "ndcg@10"
+SPLITS = 5
+PEOPLE, ITEMS = 10_000, 25_000
+
+# Each model's candidate settings, of which validation chooses one a split.
+CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
+    "popularity": [Popularity],
+    "item_knn": [
+        partial(ItemKNN, neighbours=n, shrinkage=s) for n in (100, 200) for s in (5.0, 10.0)
+    ],
+    "ease": [partial(EASE, l2=l2) for l2 in (100.0, 150.0, 250.0, 400.0, 600.0)],
+    "rp3beta": [
+        partial(RP3beta, alpha=alpha, neighbours=n) for alpha in (0.5, 0.6) for n in (200, 1000)
+    ],
+}
+
+
+def measure(*, quick: bool = False) -> dict[str, float]:
+    """Return, by model, NDCG@10 and the seconds of one fit; and what serving costs.
+
+    Means over five splits (one if `quick`). `fit_s_*` is the median fit of the chosen settings.
+    """
+    data = movielens_100k().liked()
+    splits = [per_user(data, seed=seed) for seed in range(1 if quick else SPLITS)]
+    figures: dict[str, float] = {}
+    for name, candidates in CANDIDATES.items():
+        runs = [tuned(candidates, split) for split in splits]
+        figures[f"ndcg10_{name}"] = mean(quality for quality, _ in runs)
+        figures[f"fit_s_{name}"] = median(seconds for _, seconds in runs)
+    figures["foldin_p50_ms"] = fold_in(EASE(), splits[0].train)
+    people = 2_000 if quick else PEOPLE
+    figures["top20_ms_per_1000_users"] = serving(ItemKNN(neighbours=50), people, ITEMS)
+    return figures
+
+
+def tuned(candidates: Sequence[Callable[[], Recommender]], split: Split) -> tuple[float, float]:
+    """Return the test NDCG@10 of the candidate that does best on validation, and its fit's time."""
+    train, valid = split.train, split.valid
+    best: tuple[float, float, Recommender] | None = None
+    for make in candidates:
+        model = make()
+        begun = time.perf_counter()
+        model.fit(train)
+        seconds = time.perf_counter() - begun
+        quality = evaluate(model, valid, ks=(10,)).mean(METRIC)
+        if best is None or quality > best[0]:
+            best = quality, seconds, model
+    if best is None:
+        raise ValueError("there are no candidates to choose from")
+    return evaluate(best[2], split.test, ks=(10,)).mean(METRIC), best[1]
+
+
+def fold_in(model: Recommender, train: Interactions, *, people: int = 300) -> float:
+    """Return the median milliseconds from one person's item ids to the top 20."""
+    model.fit(train)
+    histories = train.histories().lists()[:people]
+    times = []
+    for history in histories:
+        begun = time.perf_counter()
+        model.recommend([history], 20)
+        times.append(time.perf_counter() - begun)
+    return 1000 * median(times)
+
+
+def serving(model: Recommender, people: int, items: int) -> float:
+    """Return milliseconds a thousand people for the top 20 of all items, of a batch of `people`."""
+    data = crowd(people, items)
+    model.fit(data)
+    histories = data.histories()
+    begun = time.perf_counter()
+    model.recommend(histories, 20)
+    return 1_000_000 * (time.perf_counter() - begun) / len(histories)
+
+
+def crowd(people: int, items: int, *, each: int = 40, seed: int = 0) -> Interactions:
+    """Return made-up people with about `each` items, chosen as unevenly as people choose.
+
+    Every item is chosen at least once, so that the catalogue has `items` items.
+    """
+    rng = np.random.default_rng(seed)
+    popularity = 1 / np.arange(1, items + 1) ** 0.8
+    chosen = rng.choice(items, people * each, p=popularity / popularity.sum())
+    owner = np.repeat(np.arange(people), each)
+    owner = np.append(owner, rng.integers(0, people, items))
+    chosen = np.append(chosen, np.arange(items))
+    return Interactions.of(owner.astype(str).astype(object), chosen.astype(str).astype(object))

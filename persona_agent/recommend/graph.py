@@ -1,0 +1,72 @@
+"""A knowledge graph: facts as triples, and which entity each item is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from persona_agent.errors import InputError
+from persona_agent.recommend.ids import IdMap, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Facts as triples, and which entity each item is.
+
+    `heads` and `tails` are positions in `entities`, `kinds` in `relations`; `linked` are item ids
+    and `linked_to` their entities' positions.
+    """
+
+    entities: IdMap
+    relations: IdMap
+    heads: IntArray
+    kinds: IntArray
+    tails: IntArray
+    linked: IdMap
+    linked_to: IntArray
+
+    @classmethod
+    def of(cls, triples: Iterable[tuple[str, str, str]], links: Mapping[str, str]) -> Graph:
+        """Return a graph of (head, relation, tail) and item -> entity; equal triples count once.
+
+        Raises InputError if two items are the same entity. A link to an entity that has no
+        triples is kept: the entity stands alone.
+        """
+        facts = sorted(set(triples))
+        entities = IdMap(
+            [*(h for h, _, _ in facts), *(t for _, _, t in facts), *links.values()], "entity"
+        )
+        relations = IdMap((r for _, r, _ in facts), "relation")
+        linked = IdMap(links, "item")
+        linked_to = entities.positions(links[item] for item in linked)
+        if len(np.unique(linked_to)) != len(linked_to):
+            several = np.flatnonzero(np.bincount(linked_to) > 1)
+            raise InputError(
+                f"entity {entities.ids[several[0]]!r} is linked from more than one item; "
+                "an entity can be one item at most"
+            )
+        return cls(
+            entities,
+            relations,
+            entities.positions(h for h, _, _ in facts),
+            relations.positions(r for _, r, _ in facts),
+            entities.positions(t for _, _, t in facts),
+            linked,
+            linked_to,
+        )
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph({len(self)} triples of {len(self.entities)} entities, "
+            f"{len(self.relations)} relations, {len(self.linked)} linked items)"
+        )
+
+    def entity_of(self, items: IdMap) -> IntArray:
+        """Return the entity of each item, -1 where none is linked."""
+        at = self.linked.find(items)
+        return np.where(at >= 0, self.linked_to[np.maximum(at, 0)] if len(self.linked) else -1, -1)
