@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ from persona_agent.errors import PersonaAgentError
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 it could not be done, and the message on standard error says why and the way
-out (as JSON after --json); 2 the command line itself is wrong; 130 interrupted.
+out (as JSON after --json); 2 the command line itself is wrong; 130 interrupted; 143 terminated.
 """
 
 
@@ -75,6 +76,8 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if arguments is None:  # a process of its own: whoever ends it ends what it started, too
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         cli.main(given, prog_name="persona-agent", standalone_mode=False)
