@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 HIDE = """
 import importlib.util
@@ -41,3 +43,10 @@ def test_the_models_in_closed_form_need_no_torch_and_no_pandas() -> None:
         "print(sorted({'torch', 'pandas', 'optuna', 'pyarrow'} & set(sys.modules)))"
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_example_of_the_documentation_prints_what_it_says() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recommend.md").read_text(encoding="utf-8")
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", text, re.DOTALL)[:2]
+    done = python(code)
+    assert (done.stdout, done.stderr) == (printed, "")
