@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from persona_agent.agent import PersonaAgent
+from persona_agent.align import AlignOptions
 from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
 from persona_agent.cluster.align import check_machines
 from persona_agent.errors import BackendError, StoreError
@@ -53,6 +54,7 @@ def align(
     *,
     engine: Engine = ENGINE,
     fleet: Fleet = EIGHTS,
+    options: AlignOptions = OPTIONS,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     return align_users(
@@ -60,7 +62,7 @@ def align(
         users,
         engine=engine,
         fleet=fleet,
-        options=OPTIONS,
+        options=options,
         task=RATING,
         on_progress=on_progress,
     )
@@ -105,7 +107,8 @@ def test_two_nodes_align_16_users_with_vllm(
     """Two workers share one real server, as replicas of a pool would be shared."""
     place = new_users(16)
     engine = Engine(f"openai:{served.model}", base_url=served.base_url, embedder="hash", gpus=0.5)
-    report = align(place, engine=engine, fleet=Fleet(workers=2, batch=4))
+    short = AlignOptions(rounds=1, held_out=8)  # a real model writes every critique
+    report = align(place, engine=engine, fleet=Fleet(workers=2, batch=8), options=short)
     assert not report.failed, report.failed
     assert [one.user for one in report.results] == names(16)
     assert report.cost.usage.cached_tokens > 0.5 * report.cost.usage.prompt_tokens

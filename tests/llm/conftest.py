@@ -204,9 +204,10 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
 
 @pytest.fixture(scope="session")
 def vllm(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[InProcess]:
-    """The embedded model run by vLLM, with two adapters."""
+    """The embedded model run by vLLM, with two adapters; in single precision, to compare closely."""
     adapters = {"ann": new_lora(0), "ben": new_lora(1)}
-    with InProcess(weights, adapters=adapters, context_tokens=2048) as llm:
+    single = {"dtype": "float32"}
+    with InProcess(weights, adapters=adapters, context_tokens=2048, engine=single) as llm:
         yield llm
 
 
