@@ -151,7 +151,7 @@ def new_lora(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             base = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
             out = config["num_attention_heads"] * config["head_dim"]
             tensors[f"{base}.lora_A.weight"] = rng.normal(0, 0.1, (8, width)).astype(np.float32)
-            tensors[f"{base}.lora_B.weight"] = rng.normal(0, 0.1, (out, 8)).astype(np.float32)
+            tensors[f"{base}.lora_B.weight"] = rng.normal(0, 0.3, (out, 8)).astype(np.float32)
         save_file(tensors, folder / "adapter_model.safetensors")
         adapter = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_modules": ["q_proj"]}
         (folder / "adapter_config.json").write_text(json.dumps(adapter))

@@ -87,6 +87,7 @@ def cluster(quick: bool, as_json: bool) -> None:
     _show(figures, as_json)
 
 
+@bench.command()
 @click.option("--quick", is_flag=True, help="One split instead of five, and fewer people to serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def recommend(quick: bool, as_json: bool) -> None:
