@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
+from typing import TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -30,6 +31,7 @@ from persona_agent.task import Task, infer_task
 from persona_agent.types import Interaction, Scope, as_json
 
 KEY = "alignment"
+_Reached: TypeAlias = Persona | AlignState  # by one program: the first version, or a round
 FEWEST = 5  # outcomes that a first version is made from; with fewer it is made anew each time
 
 
@@ -138,88 +140,31 @@ class Aligner:
         options: AlignOptions,
         on_round: Callable[[Progress], None] | None = None,
     ) -> list[Result[Alignment]]:
-        """Return one result a user, in order; what was stopped resumes, what is done is kept."""
-        failed: dict[Scope, Exception] = {}
-        cases = self._cases(scopes, options, failed)
-        active = [scope for scope, case in cases.items() if not case.state.done]
-        done = {scope: self._commit(case) for scope, case in cases.items() if case.state.done}
+        """Return one result a user, in order; what was stopped resumes, what is done is kept.
 
-        def follow(place: int, result: Result[AlignState]) -> Program[AlignState] | None:
-            """Save what a round reached, and return the next round."""
-            scope = active[place]
-            case = cases[scope]
-            if result.error is not None:
-                failed[scope] = result.error
-                return None
-            case.state = result.unwrap()
-            try:
-                self._save(case)
-            except UnknownUser as error:  # forgotten meanwhile: the others go on
-                failed[scope] = error
-                return None
-            if not case.state.done:
-                return self._round(case)
-            done[scope] = self._commit(case)
-            return None
-
+        A user without a persona gets the first version on the way. No user waits for another's
+        model replies, where the model works on many batches at once.
+        """
+        batch = _Batch(self, options)
+        programs = {scope: batch.begin(scope) for scope in scopes}
+        active = {scope: one for scope, one in programs.items() if one is not None}
+        order = list(active)
         run_many(
-            [self._round(cases[scope]) for scope in active],
+            active.values(),
             self._ports,
-            follow=follow,
+            follow=lambda place, result: batch.follow(order[place], result),
             on_round=_teller(on_round, len(scopes), len(scopes) - len(active)),
         )
-        return [done[s] if s in done else Result(error=failed[s]) for s in scopes]
+        return [batch.results[scope] for scope in scopes]
 
-    def _round(self, case: _Case) -> Program[AlignState]:
+    def _round(self, case: _Case) -> Program[_Reached]:
         program = align_round(case.state, case.persona, case.history, case.task, self._proposers)
         return salted(program, self._salt(case.state.scope))
-
-    def _cases(
-        self,
-        scopes: Sequence[Scope],
-        options: AlignOptions,
-        failed: dict[Scope, Exception],
-    ) -> dict[Scope, _Case]:
-        labelled: dict[Scope, list[Interaction]] = {}
-        epochs = {scope: self._store.epoch(scope) for scope in scopes}  # before anything is read
-        for scope in scopes:
-            try:
-                labelled[scope] = self._enough(scope, options)
-            except PersonaAgentError as error:
-                failed[scope] = error
-        heads = self._heads(labelled, epochs, options, failed)
-        cases = {}
-        for scope, persona in heads.items():
-            try:
-                cases[scope] = self._case(persona, labelled[scope], epochs[scope], options)
-            except PersonaAgentError as error:
-                failed[scope] = error
-        return cases
 
     def _enough(self, scope: Scope, options: AlignOptions) -> list[Interaction]:
         labelled = self._known(scope)
         split(labelled, options, repr(scope.user))
         return labelled
-
-    def _heads(
-        self,
-        labelled: Mapping[Scope, list[Interaction]],
-        epochs: Mapping[Scope, int | None],
-        options: AlignOptions,
-        failed: dict[Scope, Exception],
-    ) -> dict[Scope, Persona]:
-        """Return every user's stored persona; those who have none get their first version."""
-        stored = {scope: self._personas.head(scope) for scope in labelled}
-        heads = {scope: head for scope, head in stored.items() if head is not None}
-        new = [scope for scope, head in stored.items() if head is None]
-        programs = [self._starting(scope, _seen(labelled[scope], options)) for scope in new]
-        for scope, result in zip(new, run_many(programs, self._ports), strict=True):
-            try:
-                new_head = first(result.unwrap())
-                heads[scope] = self._personas.save(new_head, epoch=epochs[scope])
-            except Exception as error:  # noqa: BLE001 - one user's failure is data to the others
-                failed[scope] = error
-        return heads
 
     def _starting(self, scope: Scope, seen: Sequence[Interaction]) -> Program[Persona]:
         """Return the start of a user's persona: statistics, and a model's summary if wanted."""
@@ -274,6 +219,75 @@ class Aligner:
         document = json.dumps(as_json(case.state), ensure_ascii=False)
         scope = case.state.scope
         self._store.save_alignment(scope, KEY, document, now=self._now(), epoch=case.epoch)
+
+
+class _Batch:
+    """The alignments of one call: where each user stands, and the results of those who ended.
+
+    Every user's failure is a result, and data to the others; only a store that cannot keep what
+    was reached ends the call.
+    """
+
+    def __init__(self, aligner: Aligner, options: AlignOptions) -> None:
+        self._aligner = aligner
+        self._options = options
+        self._known: dict[Scope, tuple[list[Interaction], int | None]] = {}
+        self._cases: dict[Scope, _Case] = {}
+        self.results: dict[Scope, Result[Alignment]] = {}
+
+    def begin(self, scope: Scope) -> Program[_Reached] | None:
+        """Return what is to be run first for this user; None if there is nothing left to do."""
+        aligner = self._aligner
+        try:
+            epoch = aligner._store.epoch(scope)  # before anything is read
+            labelled = aligner._enough(scope, self._options)
+            self._known[scope] = labelled, epoch
+            head = aligner._personas.head(scope)
+            if head is None:
+                return aligner._starting(scope, _seen(labelled, self._options))
+            return self._open(scope, head)
+        except PersonaAgentError as error:
+            self.results[scope] = Result(error=error)
+            return None
+
+    def follow(self, scope: Scope, result: Result[_Reached]) -> Program[_Reached] | None:
+        """Save what was reached, the first version or a round; return what is to be run next."""
+        if result.error is not None:
+            self.results[scope] = Result(error=result.error)
+            return None
+        reached = result.unwrap()
+        if isinstance(reached, Persona):
+            return self._first_version(scope, reached)
+        case = self._cases[scope]
+        case.state = reached
+        try:
+            self._aligner._save(case)
+        except UnknownUser as error:  # forgotten meanwhile
+            self.results[scope] = Result(error=error)
+            return None
+        return self._go_on(scope)
+
+    def _first_version(self, scope: Scope, start: Persona) -> Program[_Reached] | None:
+        try:
+            epoch = self._known[scope][1]
+            return self._open(scope, self._aligner._personas.save(first(start), epoch=epoch))
+        except PersonaAgentError as error:
+            self.results[scope] = Result(error=error)
+            return None
+
+    def _open(self, scope: Scope, head: Persona) -> Program[_Reached] | None:
+        labelled, epoch = self._known[scope]
+        case = self._aligner._case(head, labelled, epoch, self._options)
+        self._cases[scope] = case
+        return self._go_on(scope)
+
+    def _go_on(self, scope: Scope) -> Program[_Reached] | None:
+        """Return the next round, or commit what the last one reached."""
+        case = self._cases[scope]
+        if not case.state.done:
+            return self._aligner._round(case)
+        self.results[scope] = self._aligner._commit(case)
+        return None
 
 
 def _check_outcomes(labelled: Sequence[Interaction], task: Task) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from persona_agent.persona import PersonaLine
 from persona_agent.predict import RecallPlan
 from persona_agent.program import Program
 from persona_agent.propose import Draft, Proposer, Situated
+from persona_agent.salts import CacheSalts
 from persona_agent.task import Situation, Task
 from persona_agent.types import Interaction, ModelReply, ModelRequest, Scope
 
@@ -504,6 +507,38 @@ def test_all_users_are_aligned_by_default_in_one_batch_a_round(agent: PersonaAge
     assert all(len(batch) % 2 == 0 for batch in model.calls)
     assert rounds
     assert {users for users, _ in rounds} == {2}
+
+
+def test_nobody_waits_for_the_summary_of_another_users_first_version(opened: Open) -> None:
+    others_are_judged = threading.Event()
+
+    class Served:
+        """A model that many batches reach at once; alice's summary comes after carol's scores."""
+
+        honours_salt = True  # so that a salt says whose request it is
+
+        def __init__(self, slow_salt: str | None) -> None:
+            self._slow_salt = slow_salt
+            self._model = knows()
+            self._pool = ThreadPoolExecutor(2)
+
+        def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+            if requests[0].cache_salt != self._slow_salt:
+                if requests[0].choices:
+                    others_are_judged.set()
+            elif not requests[0].choices:
+                assert others_are_judged.wait(30), "carol waited for alice's summary"
+            return self._model.complete(requests)
+
+        def submit(self, requests: Sequence[ModelRequest]) -> Future[list[ModelReply]]:
+            return self._pool.submit(self.complete, requests)
+
+    salts = CacheSalts("user", b"a key of 16 bytes")
+    agent = opened(Served(salts.of(Scope("alice"))), cache_salts=salts)
+    agent.add(rated("alice"))
+    agent.add(rated("carol"))
+    assert [one.ok for one in agent.align(["alice", "carol"])] == [True, True]
+    assert others_are_judged.is_set()
 
 
 def test_aligning_nobody_gives_nothing_and_a_user_twice_is_refused(opened: Open) -> None:

@@ -121,6 +121,7 @@ class VLLM(Closing):
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
+            from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise BackendError(f"vLLM is not installed ({error}): {INSTALL}") from error
@@ -138,7 +139,8 @@ class VLLM(Closing):
                 f"vLLM does not take the engine arguments {engine}: {error}"
             ) from error
         try:
-            return AsyncLLM.from_engine_args(arguments)
+            # The sizes of a batch that vLLM takes for batch work, at least twice those of a server.
+            return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except Exception as error:  # vLLM raises what its many parts raise
             raise BackendError(
                 f"vLLM could not load {model!r}: {type(error).__name__}: {error}; the log above "
