@@ -16,6 +16,7 @@ from statistics import fmean
 from persona_agent.act import answer
 from persona_agent.agent import PersonaAgent
 from persona_agent.align import Alignment, AlignOptions
+from persona_agent.drive import Ports, run_many
 from persona_agent.eval import biases
 from persona_agent.eval.movielens import RATING, MovieLens, Rating, interaction
 from persona_agent.eval.statistics import Interval, clustered_mean, paired, share_worse
@@ -23,7 +24,7 @@ from persona_agent.llm.progress import ProgressLLM
 from persona_agent.persona import Persona, PersonaLine
 from persona_agent.ports import LLM
 from persona_agent.predict import Job, RecallPlan, predict, relative, remember
-from persona_agent.program import Ports, Program, Result, run_many
+from persona_agent.program import Program, Result
 from persona_agent.prompts import text
 from persona_agent.propose import miner, textual_gradient
 from persona_agent.task import Prediction, Situation, Task, score, situation

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from persona_agent.drive import Ports, run
 from persona_agent.memory.fact_reading import read_facts
 from persona_agent.memory.facts import Merge, extract, merge
 from persona_agent.memory.jobs import Commit, Handler, Job
@@ -16,7 +17,7 @@ from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.memory.store import Store
 from persona_agent.memory.writing import blobs_of, count_fact_write
 from persona_agent.ports import LLM
-from persona_agent.program import Ports, run, salted
+from persona_agent.program import salted
 from persona_agent.sensitive import WordLists
 from persona_agent.types import Fact, FloatArray, Interaction, Scope
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from persona_agent.act import Answer
     from persona_agent.agent import PersonaAgent
     from persona_agent.align import Alignment, AlignOptions
+    from persona_agent.drive import Ports, run, run_many
     from persona_agent.errors import PersonaAgentError
     from persona_agent.llm import FakeLLM, LocalLLM, ReplayLLM, open_llm
     from persona_agent.memory.episodic import EpisodicMemory
     from persona_agent.memory.store import Store
     from persona_agent.persona import Persona, PersonaLine
-    from persona_agent.program import Ports, run, run_many
     from persona_agent.task import Situation, Task
     from persona_agent.types import Interaction, Scope
 
@@ -39,15 +39,15 @@ _HOME = {
     "PersonaAgent": "agent",
     "PersonaAgentError": "errors",
     "PersonaLine": "persona",
-    "Ports": "program",
+    "Ports": "drive",
     "ReplayLLM": "llm",
     "Scope": "types",
     "Situation": "task",
     "Store": "memory.store",
     "Task": "task",
     "open_llm": "llm",
-    "run": "program",
-    "run_many": "program",
+    "run": "drive",
+    "run_many": "drive",
 }
 
 __all__ = [

@@ -15,6 +15,7 @@ from persona_agent.act import Answer, answer, remembered, requests
 from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
+from persona_agent.drive import Ports, arun, run
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
@@ -31,7 +32,7 @@ from persona_agent.persona import Persona, render
 from persona_agent.personas import PersonaHandle, Personas
 from persona_agent.ports import LLM, Embedder, SaltedLLM, Tool
 from persona_agent.predict import Job, RecallPlan, predict, remember
-from persona_agent.program import Ports, Program, Result, arun, run, salted
+from persona_agent.program import Program, Result, salted
 from persona_agent.propose import Proposer, miner, textual_gradient
 from persona_agent.records import TICK, chat, interaction
 from persona_agent.salts import CacheSalts

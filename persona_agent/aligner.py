@@ -21,11 +21,12 @@ from persona_agent.align import (
     finish,
     split,
 )
+from persona_agent.drive import Ports, Round, run, run_many
 from persona_agent.errors import InputError, NotEnoughData, PersonaAgentError, UnknownUser
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, PersonaLine, fit
 from persona_agent.personas import Personas, first
-from persona_agent.program import Ports, Program, Result, Round, run, run_many, salted
+from persona_agent.program import Program, Result, salted
 from persona_agent.propose import Proposer, start_lines, summarise
 from persona_agent.task import Task, infer_task
 from persona_agent.types import Interaction, Scope, as_json

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_agent.act import Answer, Step, answer, remembered
+from persona_agent.drive import Ports, run
 from persona_agent.errors import BackendError
 from persona_agent.llm import FakeLLM
 from persona_agent.memory.embed import HashEmbedder
@@ -21,7 +22,6 @@ from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, PersonaLine
 from persona_agent.ports import Tool
 from persona_agent.predict import RecallPlan
-from persona_agent.program import Ports, run
 from persona_agent.tools import FunctionTool
 from persona_agent.types import Interaction, Json, Message, ModelReply, ModelRequest, Scope, Usage
 

@@ -22,6 +22,7 @@ from persona_agent.align import (
     finish,
     split,
 )
+from persona_agent.drive import Ports, run
 from persona_agent.errors import NotEnoughData
 from persona_agent.llm import FakeLLM
 from persona_agent.memory.embed import HashEmbedder
@@ -29,7 +30,7 @@ from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.store import Store
 from persona_agent.persona import Persona, PersonaLine
 from persona_agent.predict import RecallPlan
-from persona_agent.program import Ports, Program, run
+from persona_agent.program import Program
 from persona_agent.propose import (
     Draft,
     Proposer,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_agent.drive import Ports, run
 from persona_agent.llm import FakeLLM
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.store import Store
 from persona_agent.persona import PersonaLine
 from persona_agent.predict import Calibration, Job, RecallPlan, log_softmax, predict, remember
-from persona_agent.program import Ports, run
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.types import Interaction, Json, ModelReply, ModelRequest, Scope
 

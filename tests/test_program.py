@@ -11,21 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_agent.drive import MOST_AT_ONCE, Ports, Round, arun, run, run_many
 from persona_agent.errors import BackendError
-from persona_agent.program import (
-    MOST_AT_ONCE,
-    Ports,
-    Program,
-    Result,
-    Round,
-    arun,
-    call_tool,
-    complete,
-    metered,
-    recall,
-    run,
-    run_many,
-)
+from persona_agent.program import Program, Result, call_tool, complete, metered, recall
 from persona_agent.types import (
     Json,
     Message,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_agent import FakeLLM, PersonaAgent
-from persona_agent.program import Ports, Program, complete, run, salted
+from persona_agent.drive import Ports, run
+from persona_agent.program import Program, complete, salted
 from persona_agent.salts import CacheSalts
 from persona_agent.types import Message, ModelRequest, Scope
 

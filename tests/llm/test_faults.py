@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from persona_agent.agent import PersonaAgent
+from persona_agent.drive import Ports, run_many
 from persona_agent.errors import BackendError, PersonaAgentError
 from persona_agent.llm.breaker import Breaker
 from persona_agent.llm.openai import OpenAILLM
-from persona_agent.program import Ports, Program, complete, run_many
+from persona_agent.program import Program, complete
 from persona_agent.types import Json, Message, ModelReply, ModelRequest, Sampling
 
 Body = dict[str, Any]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from persona_agent.drive import Ports, run
 from persona_agent.llm.fake import Answer, FakeLLM
 from persona_agent.memory.fact_rows import JOB, all_facts, fact_job, facts_of
 from persona_agent.memory.facts import FactDraft, extract, merge, own_words
 from persona_agent.memory.jobs import Jobs, Ran, run_jobs
 from persona_agent.memory.store import Store
-from persona_agent.program import Ports, run
 from persona_agent.types import Fact, Interaction, ModelReply, ModelRequest, Role, Scope
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
