@@ -8,24 +8,18 @@ process, each from an empty prefix cache.
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.align import AlignOptions
-from persona_agent.errors import BackendError
 from persona_agent.eval.movielens import RATING, interaction, load
 from persona_agent.llm import LocalLLM, servable
 from persona_agent.llm.scoring import Tokens
+from persona_agent.llm.served import served
 from persona_agent.llm.serving import serving, this_machine
 from persona_agent.llm.vllm import VLLM, engine_defaults
 from persona_agent.memory.embed import HashEmbedder
@@ -37,7 +31,7 @@ USERS = 32
 HISTORY = 40  # ratings of each user that are remembered
 OPTIONS = AlignOptions(rounds=1, recent=3, held_out=10, anchors=4)
 CONTEXT = 2048
-SERVER_START_S = 180.0
+PORT = 8127
 VLLM_KEYS = (
     "speedup_vs_sequential",
     "raw_speedup",
@@ -122,9 +116,10 @@ def _naive(model: str, users: int, tell: Tell) -> float:
 
     histories = _histories(users)
     seconds = []
-    with _server(model) as (base_url, name):
+    plan = serving(model, this_machine(), port=PORT, name="bench", context_tokens=CONTEXT)
+    with served(plan, PORT) as base_url:
         for alone in (False, True):
-            with OpenAILLM(name, base_url=base_url, vllm=True, concurrency=64) as llm:
+            with OpenAILLM("bench", base_url=base_url, vllm=True, concurrency=64) as llm:
                 llm.complete([ModelRequest((Message("user", "hi"),), Sampling(max_tokens=2))])
                 begun = time.perf_counter()
                 if alone:
@@ -252,27 +247,3 @@ def _raw(model: str, asked: Sequence[_Asked]) -> tuple[float, float]:
     figures = run(len(prompts)), run(1)
     engine.llm_engine.engine_core.shutdown()
     return figures
-
-
-@contextmanager
-def _server(model: str, port: int = 8127) -> Iterator[tuple[str, str]]:
-    """Give the address and name of a vLLM server of our own."""
-    plan = serving(model, this_machine(), port=port, name="bench", context_tokens=CONTEXT)
-    quiet: Mapping[str, str] = {**os.environ, **plan.environment, "VLLM_LOGGING_LEVEL": "ERROR"}
-    with subprocess.Popen(plan.command, env=quiet, stdout=sys.stderr) as process:
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}/v1", "bench"
-        finally:
-            process.terminate()
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SERVER_START_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urlopen(address, timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.5)  # not yet
-    raise BackendError(f"the vLLM server did not answer within {SERVER_START_S:g} s")

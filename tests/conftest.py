@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -23,6 +19,7 @@ from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_insta
 from persona_agent.eval.embedded_postgresql import new_schema as schema_of
 from persona_agent.llm.local import embedded_model
 from persona_agent.llm.openai import OpenAILLM
+from persona_agent.llm.served import served as served_by
 from persona_agent.llm.serving import serving, this_machine
 from persona_agent.llm.weights import folder_of
 
@@ -174,23 +171,8 @@ def served(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[OpenAILLM
         adapters={"ann": str(new_lora(0))},
         context_tokens=2048,
     )
-    environment = {**os.environ, **plan.environment, "VLLM_LOGGING_LEVEL": "ERROR"}
-    with subprocess.Popen(plan.command, env=environment) as server:
-        try:
-            _wait(port, server)
-            with OpenAILLM("small", base_url=f"http://127.0.0.1:{port}/v1", timeout_s=120) as llm:
-                yield llm
-        finally:
-            server.terminate()
-
-
-def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the server ended; its log says why"
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.5)  # not yet
-    pytest.fail("the server did not answer within 240 s")
+    with (
+        served_by(plan, port) as base_url,
+        OpenAILLM("small", base_url=base_url, timeout_s=120) as llm,
+    ):
+        yield llm
