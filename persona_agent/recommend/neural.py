@@ -12,10 +12,10 @@ from typing import Self
 
 import numpy as np
 
-from persona_agent.errors import NotFitted
+from persona_agent.errors import BackendError, NotFitted
 from persona_agent.recommend import files
 from persona_agent.recommend.data import Histories, HistoryLike, Interactions, as_histories, binary
-from persona_agent.recommend.evaluate import evaluate
+from persona_agent.recommend.evaluate import cut_of, evaluate
 from persona_agent.recommend.explain import Explanation, Reason, strongest
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import IdMap, IntArray
@@ -32,6 +32,8 @@ from persona_agent.recommend.training import (
     train,
 )
 from persona_agent.types import FloatArray
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +74,9 @@ class Neural(ABC):
         for name in ("batch", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.device not in DEVICES:
+            raise ValueError(f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
+        cut_of(self.metric)
 
     @abstractmethod
     def start(self, data: Interactions, graph: Graph | None) -> Parameters:
@@ -117,13 +122,12 @@ class Neural(ABC):
         if valid is None:
             split = per_user(interactions, seed=self.seed, ratios=(9, 1, 0))
             interactions, valid = split.train, split.valid
-        held_out = valid
+        held_out, cut = valid, cut_of(self.metric)
         counts = np.bincount(interactions.item, minlength=len(interactions.items))
 
         def score(parameters: Parameters) -> float:
             arrays = self.serving(parameters)
             fitted = Fitted(interactions.items, arrays, counts.astype(np.float32))
-            cut = int(self.metric.rpartition("@")[2])
             return evaluate(self._with(fitted), held_out, ks=(cut,)).mean(self.metric)
 
         schedule = Schedule(self.epochs, self.every, self.patience)
@@ -181,7 +185,9 @@ class Neural(ABC):
         fitted = self._known()
         arrays = {name: one.cpu().numpy() for name, one in fitted.arrays.items()}
         saved = {**arrays, "counts": fitted.counts}
-        files.save(folder, files.Saved(type(self).__name__, self.settings(), fitted.items, saved))
+        settings = self.settings()
+        del settings["device"]  # of this machine, not of the model: it loads where it can
+        files.save(folder, files.Saved(type(self).__name__, settings, fitted.items, saved))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -203,12 +209,15 @@ class Neural(ABC):
 
     @property
     def place(self) -> str:
-        """The device that tensors live on."""
+        """The device that tensors live on; raises BackendError if there is no such."""
         import torch
 
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        there = torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise BackendError(
+                'device is "cuda", which torch does not find here; use "auto" or "cpu"'
+            )
+        return self.device if self.device != "auto" else "cuda" if there else "cpu"
 
     def _with(self, fitted: Fitted) -> Self:
         """Return this model as it scores with other arrays."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from persona_agent.errors import Diverged
 from persona_agent.types import Record
 
 Tensor: TypeAlias = Any  # torch is optional, and its types are not read
@@ -69,7 +70,7 @@ def train(
     """Return the parameters of the epoch that validation liked best, and how it went.
 
     `losses` yields the losses of one epoch, numbered from 1, a step each: it goes on after the
-    step was taken. Raises ValueError when a loss is NaN or infinite.
+    step was taken. Raises Diverged when a loss is NaN or infinite.
     """
     begun = time.perf_counter()
     best, best_score, best_epoch, number = snapshot(parameters), -math.inf, 0, 0
@@ -102,7 +103,7 @@ def _steps(losses: Iterator[Tensor], optimiser: Any, epoch: int) -> float:  # An
     for loss in losses:
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ValueError(
+            raise Diverged(
                 f"the loss is {value} in step {steps + 1} of epoch {epoch}: training has "
                 "diverged; a lower learning_rate may help"
             )
