@@ -34,6 +34,8 @@ def gaussian(scores: Tensor, chosen: Tensor, weight: float = 1.0) -> Tensor:
 
 def likelihood(name: Likelihood, weight: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the loss of this name; `weight` is the Gaussian's. Raises ValueError for others."""
+    if not weight > 0:
+        raise ValueError(f"weight is {weight}; it must be above 0")
     known: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
         "multinomial": multinomial,
         "logistic": logistic,
