@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -144,3 +145,18 @@ def test_every_space_names_settings_that_its_model_takes(split: Split) -> None:
             for name, one in space.items()
         }
         assert kind(**ends).fit  # raises if a name or a value is wrong
+
+
+def test_the_example_of_the_documentation_runs(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "recommend.md").read_text(encoding="utf-8")
+    code = re.findall(r"## Search\n\n```python\n(.*?)```", text, re.DOTALL)[0]
+    for much, little in (("trials=30", "trials=1"), ("epochs=500", "epochs=1")):
+        assert much in code
+        code = code.replace(much, little)
+    names: dict[str, object] = {"split": split}
+    exec(code, names)
+    assert names["found"].best.number == 1  # type: ignore[attr-defined]  # it is a Found
+    assert (tmp_path / "search.db").exists()
