@@ -136,7 +136,10 @@ class Neural(ABC):
             parameters = self.start(interactions, graph)
             learned = [one for one in parameters.values() if one.requires_grad]
             optimiser = torch.optim.Adam(
-                learned, lr=self.learning_rate, weight_decay=self.weight_decay
+                learned,
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
+                fused=True,  # a sixth of the time of the loop over its parts
             )
             best, self._trained = train(
                 parameters,
