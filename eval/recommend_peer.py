@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -95,11 +96,9 @@ def cornac(folder: Path) -> Iterator[Run]:
     data = Dataset.from_uir(pairs, seed=0)
     columns = [data.iid_map.get(item, -1) for item in items]
     candidates: dict[str, list[Callable[[], Any]]] = {  # Any: a model of cornac
-        "ease": [
-            lambda lamb=lamb: EASE(lamb=lamb, posB=False, verbose=False) for lamb in (100, 250, 500)
-        ],
-        "vaecf": [lambda: VAECF(seed=0)],
-        "recvae": [lambda: RecVAE(seed=0, verbose=False)],
+        "ease": [partial(EASE, lamb=lamb, posB=False, verbose=False) for lamb in (100, 250, 500)],
+        "vaecf": [partial(VAECF, seed=0)],
+        "recvae": [partial(RecVAE, seed=0, verbose=False)],
     }
     for name, makes in candidates.items():
         for number, make in enumerate(makes):

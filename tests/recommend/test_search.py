@@ -128,7 +128,7 @@ def test_settings_with_which_training_diverges_cost_a_trial_and_end_nothing(spli
     assert 0 < len(failed) < 6
     assert all("diverged" in one.failure for one in failed)
     assert found.best.settings == {"learning_rate": 1e-2}
-    with pytest.raises(Diverged, match="none of 2 settings trained; the last: .* diverged"):
+    with pytest.raises(Diverged, match=r"none of 2 settings trained; the last: .* diverged"):
         search(
             make,
             {"learning_rate": Choice((1e30,))},
