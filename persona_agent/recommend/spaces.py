@@ -59,8 +59,8 @@ def written(given: Real | Whole | Choice) -> Any:  # Any: a distribution of optu
 
 _STEPS: Space = {
     "batch": Choice((64, 128, 256)),
-    "learning_rate": Real(3e-4, 1e-2, log=True),
-    "dropout": Real(0.2, 0.8),
+    "learning_rate": Real(5e-4, 1e-2, log=True),
+    "dropout": Real(0.3, 0.8),
 }
 _LIKELIHOOD: Space = {
     "likelihood": Choice(("multinomial", "logistic", "gaussian")),
@@ -86,15 +86,15 @@ SPACES: Mapping[type[Recommender], Space] = {
     MultVAE: {
         **_STEPS,
         **_LIKELIHOOD,
-        "hidden": Choice((200, 400, 600)),
+        "hidden": Choice((100, 200, 400)),
         "latent": Choice((32, 64, 128)),
-        "beta": Real(0.03, 1, log=True),
-        "anneal_steps": Choice((200, 1_000, 5_000)),
+        "beta": Real(0.003, 0.5, log=True),
+        "anneal_steps": Choice((100, 1_000)),
     },
     RecVAE: {
         **_STEPS,
         "hidden": Choice((100, 200, 400)),
-        "latent": Choice((64, 128, 200)),
-        "gamma": Real(5e-4, 2e-2, log=True),
+        "latent": Choice((32, 64, 128)),
+        "gamma": Real(2e-3, 3e-2, log=True),
     },
 }
