@@ -58,7 +58,7 @@ WITH_TORCH = ("recbole", "cornac")
 OURS = {
     "recbole_multivae": "mult_vae",
     "recbole_recvae": "rec_vae",
-    "recbole_lightgcn": "light_gcn",
+    "recbole_lightgcn": "lightgcn",
     "recbole_ease": "ease",
     "cornac_ease": "ease",
     "cornac_vaecf": "mult_vae",
