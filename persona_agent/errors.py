@@ -14,6 +14,7 @@ PersonaAgentError
 ├── InputError              a line, file or record that cannot be read as data
 ├── NotEnoughData           too few interactions for what was asked
 ├── NotFitted               a recommender was used before it was fitted
+├── Diverged                training left the finite numbers
 └── BudgetExceeded          the work would cost more than it may
 """
 
@@ -72,6 +73,10 @@ class NotEnoughData(PersonaAgentError):
 
 class NotFitted(PersonaAgentError):
     """A recommender was used before it was fitted."""
+
+
+class Diverged(PersonaAgentError, ValueError):
+    """A loss or a score is NaN or infinite: these settings do not train."""
 
 
 class BudgetExceeded(PersonaAgentError):

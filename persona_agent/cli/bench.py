@@ -90,11 +90,14 @@ def cluster(quick: bool, as_json: bool) -> None:
 @bench.command()
 @click.option("--quick", is_flag=True, help="One split instead of five, and fewer people to serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
-def recommend(quick: bool, as_json: bool) -> None:
+@click.option(
+    "--peers", is_flag=True, help="Install RecBole, cornac and implicit apart, and measure them."
+)
+def recommend(quick: bool, as_json: bool, peers: bool) -> None:
     """Rank films of MovieLens-100K by every recommender: how good, how fast."""
     from persona_agent.eval import bench_recommend  # late: needs the extra `recommend`
 
-    _show(bench_recommend.measure(quick=quick), as_json)
+    _show(bench_recommend.measure(quick=quick, peers=peers), as_json)
 
 
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:

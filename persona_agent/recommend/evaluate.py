@@ -135,6 +135,23 @@ def taste(
     return found
 
 
+def cut_of(metric: str) -> int:
+    """Return the k of an accuracy metric's name.
+
+    >>> cut_of("ndcg@10")
+    10
+
+    Raises ValueError for a name that `accuracy` does not give.
+    """
+    name, _, cut = metric.rpartition("@")
+    if name not in metrics.ACCURACY or not cut.isdecimal() or not int(cut):
+        raise ValueError(
+            f"metric is {metric!r}; it must be one of {', '.join(metrics.ACCURACY)}, then @ and "
+            "the places that count, as ndcg@10"
+        )
+    return int(cut)
+
+
 def item_counts(train: Interactions, ranking: Ranking) -> IntArray:
     """Return how many training users chose each item of the ranking's catalogue."""
     counts = np.append(np.bincount(train.item, minlength=len(train.items)), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -20,6 +20,8 @@ from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import IdMap
 from persona_agent.recommend.port import Filter, Ranking
 from persona_agent.recommend.ranking import rank, score_items
+from persona_agent.recommend.splits import Holdout
+from persona_agent.recommend.training import Epoch
 from persona_agent.types import FloatArray
 
 Weights: TypeAlias = Any  # FloatArray, or CSR: scipy publishes no types
@@ -55,7 +57,14 @@ class Linear(ABC):
     def items(self) -> IdMap:
         return self._known().items
 
-    def fit(self, interactions: Interactions, graph: Graph | None = None) -> Self:
+    def fit(
+        self,
+        interactions: Interactions,
+        graph: Graph | None = None,
+        *,
+        valid: Holdout | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> Self:
         matrix = interactions.matrix
         counts = np.bincount(interactions.item, minlength=len(interactions.items))
         self._fitted = Fitted(interactions.items, self.learn(matrix), counts.astype(np.float32))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
@@ -13,6 +13,8 @@ from persona_agent.recommend.data import Histories, HistoryLike, Interactions
 from persona_agent.recommend.explain import Explanation
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import IdArray, IdMap, IntArray
+from persona_agent.recommend.splits import Holdout
+from persona_agent.recommend.training import Epoch
 from persona_agent.types import FloatArray
 
 # Item ids for all rows alike, or one history a row for each its own.
@@ -58,8 +60,19 @@ class Recommender(Protocol):
         """The items it can recommend; raises NotFitted before `fit`."""
         ...
 
-    def fit(self, interactions: Interactions, graph: Graph | None = None) -> Self:
-        """Learn from `interactions`, and from `graph` if it is a model that can; returns itself."""
+    def fit(
+        self,
+        interactions: Interactions,
+        graph: Graph | None = None,
+        *,
+        valid: Holdout | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> Self:
+        """Learn from `interactions`, and from `graph` if it is a model that can; returns itself.
+
+        A model that trains in loops stops when it no longer gets better on `valid`, and calls
+        `on_epoch` after each epoch; the others need neither.
+        """
         ...
 
     def recommend(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from persona_agent.errors import Diverged
 from persona_agent.recommend.data import BoolArray, Histories, HistoryLike, as_histories
 from persona_agent.recommend.ids import IdMap, IntArray
 from persona_agent.recommend.port import Filter, Ranking
@@ -70,7 +71,7 @@ def top_k(scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     """Return positions and scores, both (rows, k), of the best `k` of each row, best first.
 
     Equal scores: the lower position first. Places of score -inf get position -1.
-    `k` is at most the number of columns. Raises ValueError if a row's best contain NaN.
+    `k` is at most the number of columns. Raises Diverged if a row's best contain NaN.
 
     >>> top_k(np.array([[1, 3, 3, -np.inf]], np.float32), 4)[0]
     array([[ 1,  2,  0, -1]])
@@ -112,7 +113,7 @@ def _floor(scores: FloatArray, k: int) -> FloatArray:
     maxima = scores if width == 1 else np.hstack([folded.max(axis=1), scores[:, count * width :]])
     if np.isnan(maxima).any():  # a maximum of NaN is NaN, so that none can hide
         row = int(np.flatnonzero(np.isnan(maxima).any(axis=1))[0])
-        raise ValueError(f"row {row} has scores that are NaN: the model has diverged")
+        raise Diverged(f"row {row} has scores that are NaN: the model has diverged")
     at = maxima.shape[1] - k
     edge: FloatArray = np.partition(maxima, at, axis=1)[:, [at]]
     return edge

@@ -35,9 +35,11 @@ def test_validation_chooses_and_test_judges(world: Interactions) -> None:
     candidates = [partial(EASE, l2=l2) for l2 in (1e6, 5.0)]
     by_valid = [evaluate(one().fit(split.train), split.valid).mean("ndcg@10") for one in candidates]
     chosen = candidates[int(np.argmax(by_valid))]().fit(split.train)
-    quality, seconds = tuned(candidates, split)
-    assert quality == evaluate(chosen, split.test).mean("ndcg@10")
-    assert seconds > 0
+    found = tuned(candidates, split)
+    assert found.valid == max(by_valid)
+    assert found.test == evaluate(chosen, split.test).mean("ndcg@10")
+    assert found.make in candidates
+    assert found.seconds > 0
     with pytest.raises(ValueError, match="no candidates"):
         tuned([], split)
 
@@ -49,7 +51,7 @@ def test_every_candidate_is_a_model_that_fits(world: Interactions) -> None:
 
 
 def test_times_are_times_and_the_crowd_has_the_size_asked_for(world: Interactions) -> None:
-    assert fold_in(EASE(l2=5), world, people=5) > 0
+    assert fold_in(EASE(l2=5).fit(world), world.histories().lists()[:5]) > 0
     assert serving(Popularity(), people=30, items=200) > 0
     data = crowd(30, 200, each=10)
     assert (len(data.users), len(data.items)) == (30, 200)
