@@ -1,0 +1,279 @@
+"""KGAT: vectors of people, items and entities, spread over facts by attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from scipy import sparse
+
+from persona_agent.recommend import choices, people, transr
+from persona_agent.recommend.data import Histories, Interactions, as_histories
+from persona_agent.recommend.explain import Explanation, strongest
+from persona_agent.recommend.graph import Graph
+from persona_agent.recommend.ids import packed, unpacked
+from persona_agent.recommend.mult_vae import layer, linear
+from persona_agent.recommend.network import network, walk
+from persona_agent.recommend.neural import Neural, dense
+from persona_agent.recommend.paths import Edges, reasons, strongest_paths
+from persona_agent.recommend.propagation import as_tensor, spread
+from persona_agent.recommend.training import Parameters, Tensor
+from persona_agent.recommend.turns import Turns
+
+Operators: TypeAlias = Sequence[tuple[Tensor, Tensor]]  # a layer's matrix and its transpose
+
+
+@dataclass(kw_only=True)
+class KGAT(Neural):
+    """s_ui = e*_u . e*_i over the graph of people, items, entities and their relations.
+
+    e* = [e^(0); |e^(1)|; ..; |e^(L)|], lengths 1, with e_h^(l+1) = LeakyReLU(W1 (e_h + n_h) + b1)
+    + LeakyReLU(W2 (e_h * n_h) + b2) and n_h = sum over edges (h, r, t) of pi(h, r, t) e_t^(l);
+    dropout after each layer, of the widths `layers`. An epoch is a pass over the choices
+    (`choices.losses`), one over the edges (`transr.losses`), and pi anew from TransR
+    (`transr.attention`), without gradient. In the first epoch pi is a random walk
+    (`network.walk`).
+
+    Anybody is folded in as a head of edges to the history, without changing the others' layers:
+    e_u^(0) is the learned one for a person trained with this history, which gives the trained
+    e*_u, and else a ridge regression on the sum of e_i^(0) / sqrt(|H|) (`people.serving`).
+
+    The defaults are the paper's but for one: vectors do not start from those of BPR-MF. RecBole
+    1.2.1 has `layers` = (64,), `edges` = "facts" (TransR learns from facts alone, without inverses
+    and without choices), `batch` = 2048 and `learning_rate` = .001.
+    Source: Wang et al. (2019), KGAT: Knowledge Graph Attention Network for Recommendation.
+    """
+
+    batch: int = 1024
+    learning_rate: float = 1e-4
+    width: int = 64
+    relation_width: int = 64
+    layers: Sequence[int] = (64, 32, 16)
+    dropout: float = 0.1
+    slope: float = 0.2
+    l2: float = 1e-5
+    loss: choices.Loss = "bpr"
+    edge_batch: int = 2048
+    edge_l2: float = 1e-5
+    edges: Literal["all", "facts"] = "all"
+    longest_path: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.layers = tuple(self.layers)
+        for name in ("width", "relation_width", "edge_batch", "longest_path"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.layers or min(self.layers) < 1:
+            raise ValueError(f"layers are {self.layers}; one width or more, above 0, are due")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        if self.edges not in ("all", "facts"):
+            raise ValueError(f"edges is {self.edges!r}; it must be all or facts")
+        choices.check(self.loss)
+
+    def start(self, data: Interactions, graph: Graph | None) -> Parameters:
+        import torch
+
+        if graph is None:
+            raise ValueError(
+                "KGAT learns from facts, and no graph was given; call fit(interactions, graph) "
+                "with a Graph, such as Graph.of(triples, links)"
+            )
+        net = network(data.items, data, graph)
+        kinds = 2 * len(net.relations)
+        widths = [self.width, *self.layers]
+        parameters = {
+            "nodes": self._fresh(len(net), self.width),
+            "maps": self._fresh(kinds, self.width, self.relation_width),
+            "shifts": self._fresh(kinds, self.relation_width),
+        }
+        for number, (width, to) in enumerate(zip(widths, self.layers, strict=False)):
+            parameters |= layer(f"sum.{number}", width, to, self.place)
+            parameters |= layer(f"product.{number}", width, to, self.place)
+        given = {
+            "heads": net.heads,
+            "kinds": net.kinds,
+            "tails": net.tails,
+            "counts": net.counts,
+            "weights": walk(net),
+            "seen": np.r_[: len(net.items), net.first_person : len(net)],
+            "keys": people.keys(data.histories()),
+            "entities": packed(net.entities),
+            "relations": packed(net.relations),
+        }
+        return parameters | {
+            name: torch.tensor(one, device=self.place) for name, one in given.items()
+        }
+
+    def losses(self, parameters: Parameters, data: Interactions, epoch: int) -> Iterator[Tensor]:
+        """Yield both passes' losses, then put the attention that follows in `parameters`."""
+        import torch
+
+        operators = self.operators(parameters)
+        items = len(data.items)
+
+        def vectors() -> choices.Vectors:
+            both = torch.cat(self.represent(parameters, operators, self.dropout)[1], dim=1)
+            return choices.Vectors(both[items:], both[:items], (both[items:], both[:items]))
+
+        yield from choices.losses(
+            self.loss, vectors, data, batch=self.batch, l2=self.l2, place=self.place
+        )
+        counts = parameters["counts"].tolist()
+        facts = sum(counts[: len(counts) // 2 - 1])
+        rows = slice(facts if self.edges == "facts" else None)
+        yield from transr.losses(
+            parameters["nodes"],
+            *(parameters[name][rows] for name in ("heads", "kinds", "tails")),
+            parameters["maps"],
+            parameters["shifts"],
+            batch=self.edge_batch,
+            l2=self.edge_l2,
+        )
+        with torch.no_grad():
+            parameters["weights"] = transr.attention(
+                *(parameters[name] for name in ("nodes", "heads", "tails")),
+                counts,
+                parameters["maps"],
+                parameters["shifts"],
+            )
+
+    def optimiser(self, learned: list[Tensor]) -> Any:  # Any: torch's, whose types are not read
+        """Return an Adam for each of the two passes."""
+        return Turns(learned, super().optimiser)
+
+    def serving(self, parameters: Parameters) -> Parameters:
+        import torch
+
+        items, person = self._places(parameters)
+        counts = parameters["counts"].tolist()
+        kinds = len(counts) // 2
+        chose = slice(sum(counts[: kinds - 1]), sum(counts[:kinds]))
+        head = parameters["heads"][chose] - person
+        with torch.no_grad():
+            inner, outer = self.represent(parameters, self.operators(parameters), 0.0)
+            nodes = parameters["nodes"]
+            both = nodes[parameters["tails"][chose]]
+            gathered = nodes.new_zeros(len(nodes) - person, self.width).index_add(0, head, both)
+            size = torch.bincount(head, minlength=len(gathered)).clamp(min=1).sqrt()
+            arrays = {
+                **people.serving(parameters["keys"], nodes[person:], gathered / size[:, None]),
+                "items": torch.cat(outer, dim=1)[:items],
+                "chose.map": parameters["maps"][kinds - 1],
+                "chose.shift": parameters["shifts"][kinds - 1],
+            }
+        fact = (parameters["kinds"] % kinds) < kinds - 1
+        arrays |= {
+            f"fact.{name}": parameters[name][fact]
+            for name in ("heads", "kinds", "tails", "weights")
+        }
+        arrays |= {f"inner.{number}": one[:items] for number, one in enumerate(inner)}
+        arrays |= {
+            name: one for name, one in parameters.items() if name.startswith(("sum.", "product."))
+        }
+        return {name: one.detach().clone() for name, one in arrays.items()} | {
+            name: parameters[name] for name in ("entities", "relations")
+        }
+
+    def scores(self, arrays: Parameters, histories: Histories) -> Tensor:
+        import torch
+        import torch.nn.functional as F
+
+        person, weights = self.fold(arrays, histories)
+        outer = [person]
+        for number in range(len(self.layers)):
+            near = weights @ arrays[f"inner.{number}"]
+            person = self.interact(arrays, number, person, near)
+            outer.append(F.normalize(person))
+        return torch.cat(outer, dim=1) @ arrays["items"].T
+
+    def fold(self, arrays: Parameters, histories: Histories) -> tuple[Tensor, Tensor]:
+        """Return e_u^(0) (rows, width), and the attention (rows, items) to the history's items."""
+        chosen = dense(histories, self.place)
+        items = arrays["inner.0"]
+        gathered = chosen @ items / chosen.sum(dim=1, keepdim=True).sqrt()
+        person = people.start(arrays, histories, gathered)
+        query = (person @ arrays["chose.map"] + arrays["chose.shift"]).tanh()
+        logits = query @ (items @ arrays["chose.map"]).T
+        return person, logits.masked_fill(chosen == 0, float("-inf")).softmax(dim=1)
+
+    def explain(self, history: Sequence[str], item: str, *, top: int | None = 5) -> Explanation:
+        """Return the strongest paths of facts from the own items to this one.
+
+        A path of at most `longest_path` edges weighs the product of the attention from the person
+        to the own item and along its edges. Paths run through facts only, never through other
+        people; where there is none, the own items are returned as `Neural.explain` does.
+        """
+        import torch
+
+        fitted = self._known()
+        (column,) = fitted.items.positions([item])
+        person = as_histories([history], fitted.items)
+        if not person.matrix.nnz:
+            return super().explain(history, item, top=top)
+        arrays = {name: one.cpu().numpy() for name, one in fitted.arrays.items()}
+        entities = np.array(unpacked(arrays["entities"]), object)
+        begin = np.zeros(len(fitted.items) + len(entities))
+        with torch.inference_mode():
+            begin[: len(fitted.items)] = self.fold(fitted.arrays, person)[1][0].cpu().numpy()
+        begin[column] = 0
+        edges = Edges(*(arrays[f"fact.{name}"] for name in ("heads", "kinds", "tails", "weights")))
+        found = strongest_paths(edges, begin, int(column), longest=self.longest_path, top=top)
+        if not found:
+            return super().explain(history, item, top=top)
+        score = float(self._score(person)[0, column])
+        named = reasons(found, fitted.items, entities, unpacked(arrays["relations"]))
+        return strongest(item, score, named, top, additive=False)
+
+    def operators(self, parameters: Parameters) -> Operators:
+        """Return each layer's matrix (nodes it is needed for, nodes) by the weights of now.
+
+        The last layer is needed for items and people only, and saves the rows of all entities.
+        """
+        size = len(parameters["nodes"])
+        weights, heads, tails = (
+            parameters[name].cpu().numpy() for name in ("weights", "heads", "tails")
+        )
+        whole = sparse.csr_array((weights, (heads, tails)), shape=(size, size))
+        last = whole[parameters["seen"].cpu().numpy()]
+        return [
+            (as_tensor(one, self.place), as_tensor(sparse.csr_array(one.T), self.place))
+            for one in (*([whole] * (len(self.layers) - 1)), last)
+        ]
+
+    def represent(
+        self, parameters: Parameters, operators: Operators, dropout: float
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what each layer gets, of all nodes, and the parts of e* of items and people."""
+        import torch.nn.functional as F
+
+        seen, nodes = parameters["seen"], parameters["nodes"]
+        inner, outer = [nodes], [nodes[seen]]
+        for number, (matrix, transposed) in enumerate(operators):
+            near = spread(matrix, nodes, transposed)
+            own = nodes if len(near) == len(nodes) else nodes[seen]
+            nodes = F.dropout(self.interact(parameters, number, own, near), dropout)
+            inner.append(nodes)
+            outer.append(F.normalize(nodes if number == len(operators) - 1 else nodes[seen]))
+        return inner[:-1], outer
+
+    def interact(self, arrays: Parameters, number: int, own: Tensor, near: Tensor) -> Tensor:
+        """Return the bi-interaction of vectors with those of their neighbours."""
+        import torch.nn.functional as F
+
+        both = linear(arrays, f"sum.{number}", own + near)
+        product = linear(arrays, f"product.{number}", own * near)
+        return F.leaky_relu(both, self.slope) + F.leaky_relu(product, self.slope)
+
+    def _fresh(self, *shape: int) -> Tensor:
+        import torch
+
+        return torch.nn.init.xavier_uniform_(torch.empty(*shape)).to(self.place).requires_grad_()
+
+    def _places(self, parameters: Parameters) -> tuple[int, int]:
+        """Return how many items there are, and the node of the first person."""
+        known = len(parameters["keys"])
+        return len(parameters["seen"]) - known, len(parameters["nodes"]) - known
