@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -269,9 +270,11 @@ class KGAT(Neural):
         return F.leaky_relu(both, self.slope) + F.leaky_relu(product, self.slope)
 
     def _fresh(self, *shape: int) -> Tensor:
+        """Return a learned table by Xavier, or one for each of the first of three sizes."""
         import torch
 
-        return torch.nn.init.xavier_uniform_(torch.empty(*shape)).to(self.place).requires_grad_()
+        bound = math.sqrt(6 / sum(shape[-2:]))
+        return torch.empty(*shape).uniform_(-bound, bound).to(self.place).requires_grad_()
 
     def _places(self, parameters: Parameters) -> tuple[int, int]:
         """Return how many items there are, and the node of the first person."""

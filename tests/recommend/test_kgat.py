@@ -1,0 +1,294 @@
+"""KGAT against slow versions of its equations, its attention, its two passes and its paths."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from persona_agent.recommend import transr
+from persona_agent.recommend.data import Histories, Interactions
+from persona_agent.recommend.graph import Graph
+from persona_agent.recommend.kgat import KGAT
+from persona_agent.recommend.splits import per_user
+from persona_agent.recommend.training import Parameters
+from persona_agent.recommend.turns import Turns
+
+torch = pytest.importorskip("torch")
+
+MODEL = KGAT(width=6, relation_width=5, layers=(4, 3), batch=64, edge_batch=64, dropout=0.0)
+
+
+@pytest.fixture
+def parameters(world: Interactions, world_graph: Graph) -> Parameters:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = MODEL.start(world, world_graph)
+        attend(found)
+        return found
+
+
+def attend(parameters: Parameters) -> None:
+    """Put the attention in place that the tables give, larger tables than it starts with."""
+    with torch.no_grad():
+        for name in ("nodes", "shifts"):
+            parameters[name].mul_(5)
+        parameters["weights"] = transr.attention(
+            *(parameters[name] for name in ("nodes", "heads", "tails")),
+            parameters["counts"].tolist(),
+            parameters["maps"],
+            parameters["shifts"],
+        )
+
+
+def test_attention_is_the_equation_and_sums_to_one_for_each_head(parameters: Parameters) -> None:
+    weights = parameters["weights"].numpy()
+    heads, kinds, tails = (parameters[name].numpy() for name in ("heads", "kinds", "tails"))
+    nodes, maps, shifts = (
+        parameters[name].detach().numpy().astype(np.float64) for name in ("nodes", "maps", "shifts")
+    )
+    logits = np.array(
+        [
+            (nodes[tail] @ maps[kind]) @ np.tanh(nodes[head] @ maps[kind] + shifts[kind])
+            for head, kind, tail in zip(heads, kinds, tails, strict=True)
+        ]
+    )
+    for head in np.unique(heads):
+        powers = np.exp(logits[heads == head])
+        np.testing.assert_allclose(weights[heads == head], powers / powers.sum(), rtol=1e-4)
+        assert weights[heads == head].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_softmax_by_group_bears_large_numbers_and_empty_groups() -> None:
+    found = transr.softmax_by(torch.tensor([0, 2, 2]), torch.tensor([1e4, 1e4, -1e4]), 4)
+    assert found.tolist() == [1, 1, 0]
+
+
+def slow_vectors(parameters: Parameters, slope: float, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return e* of items and of people by the equations, densely, in float64."""
+    given = {name: one.detach().numpy() for name, one in parameters.items()}
+    matrix = np.zeros((len(given["nodes"]),) * 2)
+    np.add.at(matrix, (given["heads"], given["tails"]), given["weights"])
+    layer = given["nodes"].astype(np.float64)
+    parts = [layer]
+    for number in range(2):
+        near = matrix @ layer
+        total = 0.0
+        for name, both in (("sum", layer + near), ("product", layer * near)):
+            raw = both @ given[f"{name}.{number}.weight"].T + given[f"{name}.{number}.bias"]
+            total = total + np.where(raw > 0, raw, slope * raw)
+        layer = total
+        parts.append(layer / np.linalg.norm(layer, axis=1, keepdims=True))
+    every = np.concatenate(parts, axis=1)
+    return every[:items], every[-len(given["keys"]) :]
+
+
+def test_known_people_get_the_equations_of_the_paper(
+    parameters: Parameters, world: Interactions
+) -> None:
+    items, people = slow_vectors(parameters, MODEL.slope, len(world.items))
+    found = MODEL.scores(MODEL.serving(parameters), world.histories())
+    np.testing.assert_allclose(found, people @ items.T, atol=1e-4)
+    _, outer = MODEL.represent(parameters, MODEL.operators(parameters), 0.0)
+    both = torch.cat(outer, dim=1).detach().numpy()
+    np.testing.assert_allclose(both, np.concatenate([items, people]), atol=1e-4)
+
+
+def test_the_first_epoch_walks_at_random_and_the_next_attends(
+    world: Interactions, world_graph: Graph
+) -> None:
+    parameters = MODEL.start(world, world_graph)
+    walked = parameters["weights"]
+    steps = list(MODEL.losses(parameters, world, 1))
+    edges = len(parameters["heads"])
+    assert len(steps) == -(-len(world) // 64) + -(-edges // 64)
+    assert not torch.equal(walked, parameters["weights"])
+    sums = torch.zeros(len(parameters["nodes"])).index_add(
+        0, parameters["heads"], parameters["weights"]
+    )
+    torch.testing.assert_close(sums[sums > 0], torch.ones_like(sums[sums > 0]))
+    only = dataclasses.replace(MODEL, edges="facts")
+    facts = len(list(only.losses(parameters, world, 1))) - -(-len(world) // 64)
+    assert facts == -(-len(world_graph) // 64)
+
+
+def test_the_loss_of_edges_is_the_equation(parameters: Parameters) -> None:
+    heads, kinds, tails = (parameters[name] for name in ("heads", "kinds", "tails"))
+    nodes, maps, shifts = (parameters[name].detach() for name in ("nodes", "maps", "shifts"))
+    torch.manual_seed(3)
+    arguments = (nodes, heads, kinds, tails, maps, shifts)
+    (found,) = transr.losses(*arguments, batch=10_000, l2=0.1)
+    torch.manual_seed(3)
+    order = torch.randperm(len(heads))
+    order = order[kinds[order].sort()[1]]
+    false = torch.randint(len(nodes), (len(heads),))
+    total = 0.0
+    for edge, other in zip(order.tolist(), false.tolist(), strict=True):
+        head, kind, tail = int(heads[edge]), int(kinds[edge]), int(tails[edge])
+        moved = nodes[head] @ maps[kind] + shifts[kind]
+        true = ((moved - nodes[tail] @ maps[kind]) ** 2).sum()
+        corrupted = ((moved - nodes[other] @ maps[kind]) ** 2).sum()
+        length = sum((nodes[one] ** 2).sum() for one in (head, tail, other))
+        total += torch.nn.functional.softplus(true - corrupted)
+        total += 0.1 / 2 * (length + (shifts[kind] ** 2).sum())
+    torch.testing.assert_close(found, total / len(heads), rtol=1e-4, atol=1e-5)
+
+
+def test_choices_teach_the_layers_and_edges_the_relations_and_both_the_nodes(
+    world: Interactions, world_graph: Graph
+) -> None:
+    parameters = MODEL.start(world, world_graph)
+    learned = {name: one for name, one in parameters.items() if one.requires_grad}
+    taught = []
+    for loss in MODEL.losses(parameters, world, 1):
+        gradients = torch.autograd.grad(loss, list(learned.values()), allow_unused=True)
+        taught.append(
+            {name for name, one in zip(learned, gradients, strict=True) if one is not None}
+        )
+    layers = {name for name in learned if name.startswith(("sum", "product"))}
+    assert taught[0] == {"nodes"} | layers
+    assert taught[-1] == {"nodes", "maps", "shifts"}
+
+
+def test_losses_that_take_turns_do_not_share_moments() -> None:
+    def run(optimiser: object, both: list, turns: str) -> list[float]:
+        for turn in turns:
+            optimiser.zero_grad()
+            ((both[0] * both[1 if turn == "a" else 2]) ** 2).sum().backward()
+            optimiser.step()
+        return [float(one.detach()) for one in both]
+
+    def fresh() -> list:
+        return [torch.tensor(float(one), requires_grad=True) for one in (1, 2, 3)]
+
+    def adam(learned: list) -> object:
+        return torch.optim.Adam(learned, lr=0.1)
+
+    alone, turning, mixed = fresh(), fresh(), fresh()
+    assert run(adam(alone[:2]), alone, "aaa") == run(Turns(turning, adam), turning, "aaa")
+    alternate = fresh()
+    assert run(Turns(alternate, adam), alternate, "ab") != run(adam(mixed), mixed, "ab")
+
+
+def test_without_a_graph_it_says_what_is_due(world: Interactions) -> None:
+    with pytest.raises(ValueError, match=r"no graph was given; call fit\(interactions, graph\)"):
+        MODEL.fit(world)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    for settings, message in (
+        ({"layers": ()}, "one width or more"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"edges": "some"}, "it must be all or facts"),
+        ({"edge_batch": 0}, "edge_batch is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            KGAT(**settings)
+
+
+def series_world(seed: int = 0) -> tuple[Interactions, Graph]:
+    """Return people who follow three series of ten films each, and the graph that tells which.
+
+    Every film besides is of one of three countries, which nobody cares about.
+    """
+    rng = np.random.default_rng(seed)
+    users, films = [], []
+    for person in range(80):
+        for series in rng.choice(6, 3, replace=False):
+            for film in rng.choice(10, 3, replace=False):
+                users.append(f"u{person}")
+                films.append(f"f{series}{film}")
+    every = [f"f{series}{film}" for series in range(6) for film in range(10)]
+    triples = [(one, "part_of", f"series{one[1]}") for one in every]
+    triples += [(one, "made_in", f"country{rng.integers(3)}") for one in every]
+    return Interactions.of(users, films), Graph.of(triples, {one: one for one in every})
+
+
+def test_removing_the_own_item_of_the_strongest_path_matters_more_than_removing_another() -> None:
+    data, graph = series_world()
+    split = per_user(data, seed=0)
+    model = KGAT(
+        width=16,
+        relation_width=16,
+        layers=(16,),
+        batch=128,
+        edge_batch=128,
+        learning_rate=0.01,
+        epochs=40,
+    ).fit(split.train, graph, valid=split.valid)
+    rng = np.random.default_rng(0)
+    named, other = [], []
+    best = model.recommend(split.train.histories(), 1).lists()
+    for history, (item,) in zip(split.train.histories().lists(), best, strict=True):
+        why = model.explain(history, item)
+        if not why.reasons or why.reasons[0].kind != "path":
+            continue
+        start = why.reasons[0].ids[0]
+        random = rng.choice([one for one in history if one != start])
+        without = [[one for one in history if one != gone] for gone in (start, random)]
+        first, second = model.score(without, [item])[:, 0]
+        named.append(abs(why.score - first))
+        other.append(abs(why.score - second))
+    assert len(named) > 40
+    assert np.mean(named) > 1.3 * np.mean(other)
+
+
+def test_a_path_leads_from_an_own_item_to_the_recommended_one_by_true_facts(
+    world: Interactions, world_graph: Graph
+) -> None:
+    model = dataclasses.replace(MODEL, epochs=2, every=1).fit(world, world_graph)
+    why = model.explain(["i01", "i02", "i07"], "i03", top=None)
+    facts = {
+        (
+            world_graph.entities.ids[head],
+            world_graph.relations.ids[kind],
+            world_graph.entities.ids[tail],
+        )
+        for head, kind, tail in zip(
+            world_graph.heads, world_graph.kinds, world_graph.tails, strict=True
+        )
+    }
+    entity_of = dict(
+        zip(world_graph.linked, world_graph.entities.ids[world_graph.linked_to], strict=True)
+    )
+    assert why.reasons
+    for reason in why.reasons:
+        assert reason.kind == "path"
+        assert reason.ids[0] in ("i01", "i02")
+        assert reason.ids[-1] == "i03"
+        nodes = [
+            entity_of[one] if kind == "item" else one
+            for one, kind in zip(reason.ids, reason.nodes, strict=True)
+        ]
+        for head, relation, tail in zip(nodes, reason.relations, nodes[1:], strict=False):
+            fact = (head, relation, tail) if relation[0] != "^" else (tail, relation[1:], head)
+            assert fact in facts
+    assert why.sentence().startswith("i03, by the path i0")
+
+
+def test_an_item_without_facts_is_explained_by_own_items(
+    world: Interactions, world_graph: Graph
+) -> None:
+    model = dataclasses.replace(MODEL, epochs=2, every=1).fit(world, world_graph)
+    assert {one.kind for one in model.explain(["i01", "i02"], "i07").reasons} == {"item"}
+    assert {one.kind for one in model.explain(["i07"], "i01").reasons} == {"item"}
+
+
+def test_people_who_are_strangers_are_scored_alone_as_in_company(
+    world: Interactions, world_graph: Graph
+) -> None:
+    split = per_user(world, seed=0)
+    model = dataclasses.replace(MODEL, epochs=2, every=1)
+    model.fit(split.train, world_graph, valid=split.valid)
+    histories = split.train.histories()
+    nameless = Histories(histories.items, histories.matrix)
+    assert not np.allclose(model.score(histories), model.score(nameless))
+    for row in (0, 5):
+        rows = np.array([row])
+        np.testing.assert_allclose(
+            model.score(nameless.take(rows)), model.score(nameless)[rows], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            model.score(histories.take(rows)), model.score(histories)[rows], atol=1e-5
+        )
