@@ -39,8 +39,9 @@ def test_who_chose_everything_does_not_stop_training() -> None:
 
 def test_the_softmax_loss_is_the_mean_over_choices(world: Interactions) -> None:
     now = vectors(world)
-    log_share = (now.people @ now.items.T).log_softmax(dim=1)[world.user, world.item]
-    length = (now.people[world.user] ** 2).sum(dim=1) + (now.items[world.item] ** 2).sum(dim=1)
+    user, item = torch.tensor(world.user), torch.tensor(world.item)
+    log_share = (now.people @ now.items.T).log_softmax(dim=1)[user, item]
+    length = (now.people[user] ** 2).sum(dim=1) + (now.items[item] ** 2).sum(dim=1)
     due = (-log_share + 0.1 / 2 * length).mean()
     (found,) = choices.losses("softmax", lambda: now, world, batch=999, l2=0.1, place="cpu")
     torch.testing.assert_close(found, due)
@@ -51,8 +52,9 @@ def test_the_bpr_loss_is_that_of_the_drawn_items(world: Interactions) -> None:
     torch.manual_seed(7)
     (found,) = choices.losses("bpr", lambda: now, world, batch=9999, l2=0.1, place="cpu")
     torch.manual_seed(7)
-    other = choices.not_chosen(torch.tensor(world.user), torch.tensor(world.item), len(world.items))
-    person, item, not_so = now.people[world.user], now.items[world.item], now.items[other]
+    user, chosen = torch.tensor(world.user), torch.tensor(world.item)
+    other = choices.not_chosen(user, chosen, len(world.items))
+    person, item, not_so = now.people[user], now.items[chosen], now.items[other]
     margin = (person * item).sum(dim=1) - (person * not_so).sum(dim=1)
     length = (person**2 + item**2 + not_so**2).sum(dim=1)
     due = (-torch.sigmoid(margin).log() + 0.1 / 2 * length).mean()
