@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from persona_agent.recommend import choices, people, transr
-from persona_agent.recommend.data import Histories, Interactions, as_histories
+from persona_agent.recommend import choices, fold_in, transr
+from persona_agent.recommend.data import Csr, Histories, Interactions, as_histories
 from persona_agent.recommend.explain import Explanation, strongest
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import packed, unpacked
@@ -20,9 +20,11 @@ from persona_agent.recommend.network import network, walk
 from persona_agent.recommend.neural import Neural, dense
 from persona_agent.recommend.paths import Edges, reasons, strongest_paths
 from persona_agent.recommend.propagation import as_tensor, spread
-from persona_agent.recommend.training import Parameters, Tensor
+from persona_agent.recommend.training import Parameters, Tensor, snapshot
 from persona_agent.recommend.turns import Turns
 
+LAYERS = ("sum.", "product.")  # how the names of the layers' weights begin
+TEXTS = ("entities", "relations")
 Operators: TypeAlias = Sequence[tuple[Tensor, Tensor]]  # a layer's matrix and its transpose
 
 
@@ -37,9 +39,10 @@ class KGAT(Neural):
     (`transr.attention`), without gradient. In the first epoch pi is a random walk
     (`network.walk`).
 
-    Anybody is folded in as a head of edges to the history, without changing the others' layers:
-    e_u^(0) is the learned one for a person trained with this history, which gives the trained
-    e*_u, and else a ridge regression on the sum of e_i^(0) / sqrt(|H|) (`people.serving`).
+    Everybody is folded in, known in training or not, as a head of edges to the history H,
+    without changing the others' layers. This is the propagation itself, but that
+    e_u^(0) = [sum over H of e*_i / sqrt(|H|); mean over H of e*_i] M, with M by ridge regression
+    of what training found (`fold_in.estimator`). So no row of a person is kept.
 
     The defaults are the paper's but for one: vectors do not start from those of BPR-MF. RecBole
     1.2.1 has `layers` = (64,), `edges` = "facts" (TransR learns from facts alone, without inverses
@@ -101,7 +104,7 @@ class KGAT(Neural):
             "counts": net.counts,
             "weights": walk(net),
             "seen": np.r_[: len(net.items), net.first_person : len(net)],
-            "keys": people.keys(data.histories()),
+            "sizes": np.array([len(net.items), net.people]),
             "entities": packed(net.entities),
             "relations": packed(net.relations),
         }
@@ -149,35 +152,33 @@ class KGAT(Neural):
     def serving(self, parameters: Parameters) -> Parameters:
         import torch
 
-        items, person = self._places(parameters)
+        items, people = parameters["sizes"].tolist()
         counts = parameters["counts"].tolist()
         kinds = len(counts) // 2
-        chose = slice(sum(counts[: kinds - 1]), sum(counts[:kinds]))
-        head = parameters["heads"][chose] - person
+        choice = slice(sum(counts[: kinds - 1]), sum(counts[:kinds]))
+        first = len(parameters["nodes"]) - people
         with torch.no_grad():
             inner, outer = self.represent(parameters, self.operators(parameters), 0.0)
-            nodes = parameters["nodes"]
-            both = nodes[parameters["tails"][chose]]
-            gathered = nodes.new_zeros(len(nodes) - person, self.width).index_add(0, head, both)
-            size = torch.bincount(head, minlength=len(gathered)).clamp(min=1).sqrt()
+            final = torch.cat(outer, dim=1)[:items]
+            owner = parameters["heads"][choice] - first
+            total = final.new_zeros(people, final.shape[1])
+            total.index_add_(0, owner, final[parameters["tails"][choice]])
+            size = torch.bincount(owner, minlength=people).clamp(min=1)
+            learned = parameters["nodes"][first:]
             arrays = {
-                **people.serving(parameters["keys"], nodes[person:], gathered / size[:, None]),
-                "items": torch.cat(outer, dim=1)[:items],
+                "items": final,
+                "map": fold_in.estimator(_features(total, size[:, None]), learned),
                 "chose.map": parameters["maps"][kinds - 1],
                 "chose.shift": parameters["shifts"][kinds - 1],
+                **{f"inner.{number}": one[:items] for number, one in enumerate(inner)},
             }
-        fact = (parameters["kinds"] % kinds) < kinds - 1
-        arrays |= {
-            f"fact.{name}": parameters[name][fact]
-            for name in ("heads", "kinds", "tails", "weights")
-        }
-        arrays |= {f"inner.{number}": one[:items] for number, one in enumerate(inner)}
-        arrays |= {
-            name: one for name, one in parameters.items() if name.startswith(("sum.", "product."))
-        }
-        return {name: one.detach().clone() for name, one in arrays.items()} | {
-            name: parameters[name] for name in ("entities", "relations")
-        }
+        fact = parameters["kinds"] % kinds < kinds - 1
+        for name in ("heads", "kinds", "tails", "weights"):
+            arrays[f"fact.{name}"] = parameters[name][fact]
+        for name, one in parameters.items():
+            if name in TEXTS or name.startswith(LAYERS):
+                arrays[name] = one
+        return snapshot(arrays)
 
     def scores(self, arrays: Parameters, histories: Histories) -> Tensor:
         import torch
@@ -193,10 +194,9 @@ class KGAT(Neural):
 
     def fold(self, arrays: Parameters, histories: Histories) -> tuple[Tensor, Tensor]:
         """Return e_u^(0) (rows, width), and the attention (rows, items) to the history's items."""
-        chosen = dense(histories, self.place)
-        items = arrays["inner.0"]
-        gathered = chosen @ items / chosen.sum(dim=1, keepdim=True).sqrt()
-        person = people.start(arrays, histories, gathered)
+        chosen, items = dense(histories, self.place), arrays["inner.0"]
+        features = _features(chosen @ arrays["items"], chosen.sum(dim=1, keepdim=True))
+        person = features @ arrays["map"]
         query = (person @ arrays["chose.map"] + arrays["chose.shift"]).tanh()
         logits = query @ (items @ arrays["chose.map"]).T
         return person, logits.masked_fill(chosen == 0, float("-inf")).softmax(dim=1)
@@ -230,20 +230,21 @@ class KGAT(Neural):
         return strongest(item, score, named, top, additive=False)
 
     def operators(self, parameters: Parameters) -> Operators:
-        """Return each layer's matrix (nodes it is needed for, nodes) by the weights of now.
+        """Return each layer's matrix (rows, nodes) by the weights of now.
 
-        The last layer is needed for items and people only, and saves the rows of all entities.
+        Its first rows gather the neighbours of all nodes, or in the last layer of items and people
+        only: nobody needs those of entities. Its last rows copy the items and people. One product
+        for both, because its gradient is the one large table of a step.
         """
         size = len(parameters["nodes"])
-        weights, heads, tails = (
-            parameters[name].cpu().numpy() for name in ("weights", "heads", "tails")
+        weights, heads, tails, seen = (
+            parameters[name].cpu().numpy() for name in ("weights", "heads", "tails", "seen")
         )
         whole = sparse.csr_array((weights, (heads, tails)), shape=(size, size))
-        last = whole[parameters["seen"].cpu().numpy()]
-        return [
-            (as_tensor(one, self.place), as_tensor(sparse.csr_array(one.T), self.place))
-            for one in (*([whole] * (len(self.layers) - 1)), last)
-        ]
+        ones = np.ones(len(seen), np.float32)
+        copies = sparse.csr_array((ones, (np.arange(len(seen)), seen)), shape=(len(seen), size))
+        inner, last = (self._operator(one, copies) for one in (whole, whole[seen]))
+        return [inner] * (len(self.layers) - 1) + [last]
 
     def represent(
         self, parameters: Parameters, operators: Operators, dropout: float
@@ -251,15 +252,16 @@ class KGAT(Neural):
         """Return what each layer gets, of all nodes, and the parts of e* of items and people."""
         import torch.nn.functional as F
 
-        seen, nodes = parameters["seen"], parameters["nodes"]
-        inner, outer = [nodes], [nodes[seen]]
+        nodes, seen = parameters["nodes"], len(parameters["seen"])
+        inner, outer = [], []
         for number, (matrix, transposed) in enumerate(operators):
-            near = spread(matrix, nodes, transposed)
-            own = nodes if len(near) == len(nodes) else nodes[seen]
-            nodes = F.dropout(self.interact(parameters, number, own, near), dropout)
+            both = spread(matrix, nodes, transposed)
+            near, own = both[:-seen], both[-seen:]
             inner.append(nodes)
-            outer.append(F.normalize(nodes if number == len(operators) - 1 else nodes[seen]))
-        return inner[:-1], outer
+            outer.append(F.normalize(own) if number else own)
+            own = own if number == len(operators) - 1 else nodes
+            nodes = F.dropout(self.interact(parameters, number, own, near), dropout)
+        return inner, [*outer, F.normalize(nodes)]
 
     def interact(self, arrays: Parameters, number: int, own: Tensor, near: Tensor) -> Tensor:
         """Return the bi-interaction of vectors with those of their neighbours."""
@@ -276,7 +278,13 @@ class KGAT(Neural):
         bound = math.sqrt(6 / sum(shape[-2:]))
         return torch.empty(*shape).uniform_(-bound, bound).to(self.place).requires_grad_()
 
-    def _places(self, parameters: Parameters) -> tuple[int, int]:
-        """Return how many items there are, and the node of the first person."""
-        known = len(parameters["keys"])
-        return len(parameters["seen"]) - known, len(parameters["nodes"]) - known
+    def _operator(self, gather: Csr, copies: Csr) -> tuple[Tensor, Tensor]:
+        both = sparse.csr_array(sparse.vstack([gather, copies]))
+        return as_tensor(both, self.place), as_tensor(sparse.csr_array(both.T), self.place)
+
+
+def _features(total: Tensor, size: Tensor) -> Tensor:
+    """Return what is known of people by the sums of their items' vectors and their numbers."""
+    import torch
+
+    return torch.cat([total / size.sqrt(), total / size], dim=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from persona_agent.recommend import choices, people
+from persona_agent.recommend import choices, fold_in
 from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.network import adjacency, network, normalised
@@ -22,14 +22,16 @@ class LightGCN(Neural):
     choices) or "softmax" over all items (`batch` counts people); see `choices.losses`. `l2`
     penalises the vectors of layer 0 that a step touches. The graph of facts is not used.
 
-    Anybody is folded in, with the history H and without changing the items' layers:
+    Everybody is folded in, known in training or not, by the history H and without changing the
+    items' layers, d_i being how many chose i in training:
 
-        e_u = (e_u^(0) + f_u) / (layers + 1),  f_u = sum over l < layers, i in H of
-              e_i^(l) / sqrt(|H| d_i)
+        e_u = (e_u^(0) + f_u) / (layers + 1)
+        f_u = sum over l < layers and i in H of e_i^(l) / sqrt(|H| d_i)
+        e_u^(0) = [f_u; mean over H of e_i] M,  M by ridge regression of what training found
 
-    which is the propagation itself where the history is the one trained on. e_u^(0) is the
-    learned one for a person so trained, and else a ridge regression of it on f_u
-    (`people.serving`; with `layers` = 0, on f_u of one layer).
+    which is the propagation itself, but for e_u^(0) (`fold_in.estimator`). On MovieLens-100K the
+    estimate ranks as well as the learned e_u^(0), for people whom M was not fitted on too. So no
+    row of a person is kept.
     Source: He et al. (2020), LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation.
     """
@@ -51,21 +53,25 @@ class LightGCN(Neural):
     def start(self, data: Interactions, graph: Graph | None) -> Parameters:
         import torch
 
-        net = network(data.items, data, None)
-        table = 0.1 * torch.randn(len(net), self.width)
+        links = adjacency(network(data.items, data, None))
+        tables = {"items": len(data.items), "people": len(data.users)}
         return {
-            "table": table.to(self.place).requires_grad_(),
-            "matrix": as_tensor(normalised(adjacency(net)), self.place),
-            "counts": torch.from_numpy(data.matrix.sum(axis=0)).to(self.place),
-            "keys": torch.from_numpy(people.keys(data.histories())).to(self.place),
+            **{
+                name: (0.1 * torch.randn(size, self.width)).to(self.place).requires_grad_()
+                for name, size in tables.items()
+            },
+            "matrix": as_tensor(normalised(links), self.place),
+            "degree": torch.tensor(links.sum(axis=1), dtype=torch.float32, device=self.place),
         }
 
     def losses(self, parameters: Parameters, data: Interactions, epoch: int) -> Iterator[Tensor]:
-        items, table = len(data.items), parameters["table"]
+        import torch
+
+        items, people = parameters["items"], parameters["people"]
 
         def vectors() -> choices.Vectors:
-            mean = mean_of_layers(parameters["matrix"], table, self.layers)
-            return choices.Vectors(mean[items:], mean[:items], (table[items:], table[:items]))
+            mean = mean_of_layers(parameters["matrix"], torch.cat([items, people]), self.layers)
+            return choices.Vectors(mean[len(items) :], mean[: len(items)], (people, items))
 
         return choices.losses(
             self.loss, vectors, data, batch=self.batch, l2=self.l2, place=self.place
@@ -74,25 +80,31 @@ class LightGCN(Neural):
     def serving(self, parameters: Parameters) -> Parameters:
         import torch
 
-        items, matrix = len(parameters["counts"]), parameters["matrix"]
+        matrix, degree, count = parameters["matrix"], parameters["degree"], len(parameters["items"])
+        root = degree.clamp(min=1).sqrt()[:, None]
         with torch.no_grad():
-            layers = [parameters["table"]]
+            layers = [torch.cat([parameters["items"], parameters["people"]])]
             for _ in range(self.layers):
                 layers.append(spread(matrix, layers[-1]))
+            mean = sum(layers) / len(layers)
             source = sum(layers[: max(self.layers, 1)])
-            scale = parameters["counts"].clamp(min=1).rsqrt() * (parameters["counts"] > 0)
+            gathered = spread(matrix, source)[count:]
+            average = (spread(matrix, mean * root) / root)[count:]
+            features = torch.cat([gathered, average], dim=1)
             return {
-                "items": sum(layers)[:items] / len(layers),
-                "source": source[:items] * scale[:, None],
-                **people.serving(
-                    parameters["keys"], layers[0][items:], spread(matrix, source)[items:]
-                ),
+                "items": mean[:count],
+                "source": (source / root * (degree > 0)[:, None])[:count],
+                "map": fold_in.estimator(features, parameters["people"]),
             }
 
     def scores(self, arrays: Parameters, histories: Histories) -> Tensor:
+        import torch
+
         chosen = dense(histories, self.place)
-        gathered = chosen @ arrays["source"] / chosen.sum(dim=1, keepdim=True).sqrt()
-        person = people.start(arrays, histories, gathered)
+        size = chosen.sum(dim=1, keepdim=True)
+        gathered = chosen @ arrays["source"] / size.sqrt()
+        average = chosen @ arrays["items"] / size
+        person = torch.cat([gathered, average], dim=1) @ arrays["map"]
         if self.layers:
             person = person + gathered
         return person / (self.layers + 1) @ arrays["items"].T

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from persona_agent.recommend import transr
-from persona_agent.recommend.data import Histories, Interactions
+from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.kgat import KGAT
 from persona_agent.recommend.splits import per_user
@@ -65,34 +65,59 @@ def test_softmax_by_group_bears_large_numbers_and_empty_groups() -> None:
     assert found.tolist() == [1, 1, 0]
 
 
-def slow_vectors(parameters: Parameters, slope: float, items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return e* of items and of people by the equations, densely, in float64."""
+def slow_layers(parameters: Parameters, slope: float) -> tuple[list, np.ndarray]:
+    """Return each layer of all nodes and their e* by the equations, densely, in float64."""
     given = {name: one.detach().numpy() for name, one in parameters.items()}
     matrix = np.zeros((len(given["nodes"]),) * 2)
     np.add.at(matrix, (given["heads"], given["tails"]), given["weights"])
-    layer = given["nodes"].astype(np.float64)
-    parts = [layer]
+    layers = [given["nodes"].astype(np.float64)]
     for number in range(2):
-        near = matrix @ layer
-        total = 0.0
-        for name, both in (("sum", layer + near), ("product", layer * near)):
-            raw = both @ given[f"{name}.{number}.weight"].T + given[f"{name}.{number}.bias"]
-            total = total + np.where(raw > 0, raw, slope * raw)
-        layer = total
-        parts.append(layer / np.linalg.norm(layer, axis=1, keepdims=True))
-    every = np.concatenate(parts, axis=1)
-    return every[:items], every[-len(given["keys"]) :]
+        layers.append(slow_interact(given, number, layers[-1], matrix @ layers[-1], slope))
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in layers[1:]]
+    return layers, np.concatenate([layers[0], *unit], axis=1)
 
 
-def test_known_people_get_the_equations_of_the_paper(
+def slow_interact(
+    given: dict, number: int, own: np.ndarray, near: np.ndarray, slope: float
+) -> np.ndarray:
+    total = np.zeros(1)
+    for name, both in (("sum", own + near), ("product", own * near)):
+        raw = both @ given[f"{name}.{number}.weight"].T + given[f"{name}.{number}.bias"]
+        total = total + np.where(raw > 0, raw, slope * raw)
+    return total
+
+
+def test_items_and_people_get_the_equations_of_the_paper(
     parameters: Parameters, world: Interactions
 ) -> None:
-    items, people = slow_vectors(parameters, MODEL.slope, len(world.items))
-    found = MODEL.scores(MODEL.serving(parameters), world.histories())
-    np.testing.assert_allclose(found, people @ items.T, atol=1e-4)
+    _, every = slow_layers(parameters, MODEL.slope)
     _, outer = MODEL.represent(parameters, MODEL.operators(parameters), 0.0)
-    both = torch.cat(outer, dim=1).detach().numpy()
-    np.testing.assert_allclose(both, np.concatenate([items, people]), atol=1e-4)
+    found = torch.cat(outer, dim=1).detach().numpy()
+    np.testing.assert_allclose(found, every[parameters["seen"].numpy()], atol=1e-4)
+
+
+def test_folding_in_is_the_propagation_of_the_paper_from_an_estimated_start(
+    parameters: Parameters, world: Interactions
+) -> None:
+    arrays = MODEL.serving(parameters)
+    layers, every = slow_layers(parameters, MODEL.slope)
+    given = {name: one.detach().double().numpy() for name, one in arrays.items()}
+    items = every[: len(world.items)]
+    for history, scores in zip(
+        world.histories().lists()[:5], MODEL.scores(arrays, world.histories()), strict=False
+    ):
+        own = world.items.positions(history)
+        size = len(own)
+        features = np.concatenate([items[own].sum(axis=0) / np.sqrt(size), items[own].mean(axis=0)])
+        person = features @ given["map"]
+        query = np.tanh(person @ given["chose.map"] + given["chose.shift"])
+        powers = np.exp(layers[0][own] @ given["chose.map"] @ query)
+        parts = [person]
+        for number in range(2):
+            near = powers / powers.sum() @ layers[number][own]
+            person = slow_interact(given, number, person, near, MODEL.slope)
+            parts.append(person / np.linalg.norm(person))
+        np.testing.assert_allclose(scores, items @ np.concatenate(parts), atol=1e-4)
 
 
 def test_the_first_epoch_walks_at_random_and_the_next_attends(
@@ -273,22 +298,3 @@ def test_an_item_without_facts_is_explained_by_own_items(
     model = dataclasses.replace(MODEL, epochs=2, every=1).fit(world, world_graph)
     assert {one.kind for one in model.explain(["i01", "i02"], "i07").reasons} == {"item"}
     assert {one.kind for one in model.explain(["i07"], "i01").reasons} == {"item"}
-
-
-def test_people_who_are_strangers_are_scored_alone_as_in_company(
-    world: Interactions, world_graph: Graph
-) -> None:
-    split = per_user(world, seed=0)
-    model = dataclasses.replace(MODEL, epochs=2, every=1)
-    model.fit(split.train, world_graph, valid=split.valid)
-    histories = split.train.histories()
-    nameless = Histories(histories.items, histories.matrix)
-    assert not np.allclose(model.score(histories), model.score(nameless))
-    for row in (0, 5):
-        rows = np.array([row])
-        np.testing.assert_allclose(
-            model.score(nameless.take(rows)), model.score(nameless)[rows], atol=1e-5
-        )
-        np.testing.assert_allclose(
-            model.score(histories.take(rows)), model.score(histories)[rows], atol=1e-5
-        )
