@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from persona_agent.recommend import choices, fold_in, transr
-from persona_agent.recommend.data import Csr, Histories, Interactions, as_histories
+from persona_agent.recommend.data import Csr, Histories, Interactions
 from persona_agent.recommend.explain import Explanation, strongest
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import packed, unpacked
@@ -204,30 +204,27 @@ class KGAT(Neural):
     def explain(self, history: Sequence[str], item: str, *, top: int | None = 5) -> Explanation:
         """Return the strongest paths of facts from the own items to this one.
 
-        A path of at most `longest_path` edges weighs the product of the attention from the person
-        to the own item and along its edges. Paths run through facts only, never through other
-        people; where there is none, the own items are returned as `Neural.explain` does.
+        A path of at most `longest_path` edges weighs how much the score falls without its own
+        item, times the attention along its edges: how much matters by the score itself, and by
+        which way is what the attention adds. Paths run through facts only, never through other
+        people. Where there is none from an item that matters, the own items are returned alone,
+        as by `Neural.explain`.
         """
-        import torch
-
+        alone = super().explain(history, item, top=None)
         fitted = self._known()
-        (column,) = fitted.items.positions([item])
-        person = as_histories([history], fitted.items)
-        if not person.matrix.nnz:
-            return super().explain(history, item, top=top)
         arrays = {name: one.cpu().numpy() for name, one in fitted.arrays.items()}
-        entities = np.array(unpacked(arrays["entities"]), object)
+        entities = unpacked(arrays["entities"])
         begin = np.zeros(len(fitted.items) + len(entities))
-        with torch.inference_mode():
-            begin[: len(fitted.items)] = self.fold(fitted.arrays, person)[1][0].cpu().numpy()
-        begin[column] = 0
+        for one in alone.reasons:
+            if one.kind == "item" and one.ids[0] != item:
+                begin[fitted.items.positions(one.ids)] = max(one.weight, 0)
+        (target,) = fitted.items.positions([item])
         edges = Edges(*(arrays[f"fact.{name}"] for name in ("heads", "kinds", "tails", "weights")))
-        found = strongest_paths(edges, begin, int(column), longest=self.longest_path, top=top)
-        if not found:
-            return super().explain(history, item, top=top)
-        score = float(self._score(person)[0, column])
+        found = strongest_paths(edges, begin, int(target), longest=self.longest_path, top=top)
         named = reasons(found, fitted.items, entities, unpacked(arrays["relations"]))
-        return strongest(item, score, named, top, additive=False)
+        return strongest(
+            item, alone.score, named or list(alone.reasons), top, additive=alone.additive
+        )
 
     def operators(self, parameters: Parameters) -> Operators:
         """Return each layer's matrix (rows, nodes) by the weights of now.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from persona_agent.recommend.explain import Reason
-from persona_agent.recommend.ids import IdArray, IdMap, IntArray
+from persona_agent.recommend.ids import IdMap, IntArray
 from persona_agent.types import FloatArray, Record
 
 
@@ -70,7 +70,7 @@ def strongest_paths(
 
 
 def reasons(
-    paths: Sequence[Path], items: IdMap, entities: IdArray, relations: Sequence[str]
+    paths: Sequence[Path], items: IdMap, entities: Sequence[str], relations: Sequence[str]
 ) -> list[Reason]:
     """Return paths as reasons, with ids for nodes numbered as in a `Network`.
 

@@ -74,7 +74,7 @@ def test_equal_paths_come_in_a_fixed_order_and_short_ones_first() -> None:
 def test_a_path_as_a_reason_has_ids_relations_and_what_each_id_is() -> None:
     items = IdMap(["1", "2"], "item")
     path = Path((0, 2, 1), (0, 2), 0.25)
-    (reason,) = reasons([path], items, np.array(["1"], object), ["played_by", "chose"])
+    (reason,) = reasons([path], items, ["1"], ["played_by", "chose"])
     assert reason == Reason(
         "path", ("1", "1", "2"), 0.25, ("played_by", "^played_by"), ("item", "entity", "item")
     )
