@@ -127,23 +127,21 @@ class KGAT(Neural):
             self.loss, vectors, data, batch=self.batch, l2=self.l2, place=self.place
         )
         counts = parameters["counts"].tolist()
-        facts = sum(counts[: len(counts) // 2 - 1])
-        rows = slice(facts if self.edges == "facts" else None)
+        nodes, maps, shifts = (parameters[name] for name in ("nodes", "maps", "shifts"))
+        heads, kinds, tails = (parameters[name] for name in ("heads", "kinds", "tails"))
+        taught = sum(counts[: len(counts) // 2 - 1]) if self.edges == "facts" else len(heads)
         yield from transr.losses(
-            parameters["nodes"],
-            *(parameters[name][rows] for name in ("heads", "kinds", "tails")),
-            parameters["maps"],
-            parameters["shifts"],
+            nodes,
+            heads[:taught],
+            kinds[:taught],
+            tails[:taught],
+            maps,
+            shifts,
             batch=self.edge_batch,
             l2=self.edge_l2,
         )
         with torch.no_grad():
-            parameters["weights"] = transr.attention(
-                *(parameters[name] for name in ("nodes", "heads", "tails")),
-                counts,
-                parameters["maps"],
-                parameters["shifts"],
-            )
+            parameters["weights"] = transr.attention(nodes, heads, tails, counts, maps, shifts)
 
     def optimiser(self, learned: list[Tensor]) -> Any:  # Any: torch's, whose types are not read
         """Return an Adam for each of the two passes."""
@@ -214,7 +212,7 @@ class KGAT(Neural):
         fitted = self._known()
         arrays = {name: one.cpu().numpy() for name, one in fitted.arrays.items()}
         entities = unpacked(arrays["entities"])
-        begin = np.zeros(len(fitted.items) + len(entities))
+        begin = np.zeros(len(fitted.items) + len(entities), np.float32)
         for one in alone.reasons:
             if one.kind == "item" and one.ids[0] != item:
                 begin[fitted.items.positions(one.ids)] = max(one.weight, 0)

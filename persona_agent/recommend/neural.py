@@ -193,7 +193,7 @@ class Neural(ABC):
         import torch
 
         saved = files.load(folder, cls.__name__)
-        model = cls(**saved.settings)
+        model = cls(**saved.settings)  # type: ignore[arg-type]  # as they were saved
         arrays = {
             name: torch.from_numpy(one.copy()).to(model.place)
             for name, one in saved.arrays.items()

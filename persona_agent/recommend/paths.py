@@ -53,7 +53,7 @@ def strongest_paths(
         raise ValueError(f"longest is {longest}; a path has at least 1 edge")
     found: list[Path] = []
     nodes, kinds = np.array([[target]]), np.empty((1, 0), np.int64)
-    weights = np.ones(1)
+    weights = np.ones(1, np.float32)
     for step in range(1, longest + 1):
         path, edge = _joins(edges, nodes[:, 0], begin, last=step == longest)
         before = edges.heads[edge]

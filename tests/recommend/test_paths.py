@@ -47,7 +47,9 @@ def test_they_are_those_of_a_search_that_tries_all(longest: int) -> None:
             (one.nodes, one.kinds) for one in due
         )
         weights = [one.weight for one in found]
-        np.testing.assert_allclose(weights, sorted((one.weight for one in due), reverse=True))
+        np.testing.assert_allclose(
+            weights, sorted((one.weight for one in due), reverse=True), rtol=1e-5
+        )
         assert strongest_paths(edges, begin, 8, longest=longest, top=3) == found[:3]
         for one in found:
             assert begin[one.nodes[0]] > 0
