@@ -12,15 +12,36 @@ from persona_agent.types import Record
 # persona: one of the user's tastes with the own items that support it; path: the nodes of a path
 # through the graph from an own item to the recommended one.
 ReasonKind: TypeAlias = Literal["item", "popularity", "persona", "path"]
+NodeKind: TypeAlias = Literal["item", "entity"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason(Record):
-    """One reason: what it is, the ids it rests on, and its part of the score."""
+    """One reason: what it is, the ids it rests on, and its part of the score.
+
+    A path has besides its `relations`, one between each two ids (^ before one that is taken
+    against its direction), and `nodes`, which say what each id is: an item and an entity may have
+    the same id.
+    """
 
     kind: ReasonKind
     ids: tuple[str, ...]
     weight: float
+    relations: tuple[str, ...] = ()
+    nodes: tuple[NodeKind, ...] = ()
+
+    def path(self, name: Callable[[str], str], entity: Callable[[str], str]) -> str:
+        """Return a path as text: nodes by `name` or `entity`, and the relations between them."""
+        kinds = self.nodes or ("item",) * len(self.ids)
+        named = [
+            entity(one) if kind == "entity" else name(one)
+            for one, kind in zip(self.ids, kinds, strict=True)
+        ]
+        between = self.relations or ("",) * (len(named) - 1)
+        steps = zip(between, named[1:], strict=True)
+        return named[0] + "".join(
+            f" - {relation} - {node}" if relation else f" - {node}" for relation, node in steps
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +58,8 @@ class Explanation(Record):
     rest: float = 0.0
     additive: bool = False
 
-    def sentence(self, name: Callable[[str], str] = str) -> str:
-        """Return this as a sentence; `name` turns the id of an item or entity into its title."""
+    def sentence(self, name: Callable[[str], str] = str, entity: Callable[[str], str] = str) -> str:
+        """Return this as a sentence, with titles by `name` for items and by `entity` for others."""
         item = name(self.item)
         for_it = [one for one in self.reasons if one.weight > 0]
         if not for_it:
@@ -46,7 +67,7 @@ class Explanation(Record):
         if for_it[0].kind == "popularity":
             return f"{item} is popular: {for_it[0].weight:g} people chose it."
         if for_it[0].kind == "path":
-            return f"{item}, by the path {' - '.join(map(name, for_it[0].ids))}."
+            return f"{item}, by the path {for_it[0].path(name, entity)}."
         own = list(dict.fromkeys(name(one) for reason in for_it for one in reason.ids))
         if for_it[0].kind == "persona":
             own = [name(one) for one in for_it[0].ids]

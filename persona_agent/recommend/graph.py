@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -70,3 +71,14 @@ class Graph:
         """Return the entity of each item, -1 where none is linked."""
         at = self.linked.find(items)
         return np.where(at >= 0, self.linked_to[np.maximum(at, 0)] if len(self.linked) else -1, -1)
+
+    def shuffled(self, seed: int) -> Graph:
+        """Return this graph with the tails of each relation dealt anew among its triples.
+
+        Every entity keeps how often it is head and tail of each relation, and no fact is true but
+        by chance: the control for whether facts matter. A triple may come twice then.
+        """
+        random = np.random.default_rng(seed).random(len(self))
+        tails = np.empty_like(self.tails)
+        tails[np.argsort(self.kinds, kind="stable")] = self.tails[np.lexsort((random, self.kinds))]
+        return dataclasses.replace(self, tails=tails)

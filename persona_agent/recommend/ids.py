@@ -16,6 +16,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 IdArray: TypeAlias = npt.NDArray[np.object_]  # of str: fixed-width text would pad every id
 
 SHOWN = 5
+SEPARATOR = "\x00"
 
 
 class IdMap:
@@ -111,3 +112,26 @@ def natural_order(ids: Iterable[str]) -> list[str]:
     if all(one.isascii() and one.isdigit() for one in found):
         return sorted(found, key=lambda one: (int(one), one))
     return sorted(found)
+
+
+def packed(ids: Iterable[str]) -> npt.NDArray[np.uint8]:
+    """Return ids as bytes of UTF-8, which can be saved among arrays; see `unpacked`.
+
+    Raises InputError if an id is empty or holds the character 0.
+    """
+    found = list(ids)
+    wrong = [one for one in found if not one or SEPARATOR in one]
+    if wrong:
+        raise InputError(f"id {wrong[0]!r} cannot be saved: it is empty or holds the character 0")
+    data = SEPARATOR.join(found).encode("utf-8", "surrogatepass")
+    return np.frombuffer(data, np.uint8).copy()
+
+
+def unpacked(data: npt.NDArray[np.uint8]) -> list[str]:
+    """Return the ids that were packed.
+
+    >>> unpacked(packed(["m.04ctbw8", "7"])), unpacked(packed([]))
+    (['m.04ctbw8', '7'], [])
+    """
+    text = data.tobytes().decode("utf-8", "surrogatepass")
+    return text.split(SEPARATOR) if text else []

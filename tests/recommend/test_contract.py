@@ -13,8 +13,11 @@ from persona_agent.errors import InputError, NotFitted
 from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
+from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import IdMap
+from persona_agent.recommend.kgat import KGAT
 from persona_agent.recommend.knn import ItemKNN
+from persona_agent.recommend.lightgcn import LightGCN
 from persona_agent.recommend.mult_dae import MultDAE
 from persona_agent.recommend.mult_vae import MultVAE
 from persona_agent.recommend.popular import Popularity
@@ -36,6 +39,8 @@ MODELS: dict[str, Callable[[], Recommender]] = {
     "mult_vae_gaussian": lambda: MultVAE(hidden=16, latent=8, likelihood="gaussian", **SHORT),
     "mult_vae_logistic": lambda: MultVAE(hidden=16, latent=8, likelihood="logistic", **SHORT),
     "rec_vae": lambda: RecVAE(hidden=16, latent=8, **SHORT),
+    "lightgcn": lambda: LightGCN(width=8, layers=2, batch=64, learning_rate=0.02, epochs=20),
+    "kgat": lambda: KGAT(width=8, layers=(8,), batch=64, learning_rate=0.02, epochs=20),
 }
 CLOSE = 1e-5  # float32, and matrix products that sum in another order
 
@@ -46,8 +51,8 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Recommender]:
 
 
 @pytest.fixture(scope="module")
-def model(make: Callable[[], Recommender], world: Interactions) -> Recommender:
-    return make().fit(world)
+def model(make: Callable[[], Recommender], world: Interactions, world_graph: Graph) -> Recommender:
+    return make().fit(world, world_graph)
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +129,13 @@ def test_k_may_be_larger_than_the_catalogue_but_not_below_one(model: Recommender
 
 
 def test_the_same_data_and_seed_give_the_same_scores(
-    make: Callable[[], Recommender], world: Interactions, people: list[list[str]]
+    make: Callable[[], Recommender],
+    world: Interactions,
+    world_graph: Graph,
+    people: list[list[str]],
 ) -> None:
-    np.testing.assert_array_equal(make().fit(world).score(people), make().fit(world).score(people))
+    first, second = (make().fit(world, world_graph).score(people) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_a_saved_model_scores_as_before(
@@ -218,8 +227,9 @@ def test_before_it_has_learned_it_says_so(make: Callable[[], Recommender]) -> No
 
 
 def test_it_does_better_than_chance_on_people_it_never_saw(
-    make: Callable[[], Recommender], world: Interactions
+    make: Callable[[], Recommender], world: Interactions, world_graph: Graph
 ) -> None:
     split = strong(world, seed=3, valid=0.1, test=0.3)
-    found = evaluate(make().fit(split.train), split.test, ks=(10,)).mean("recall@10")
+    model = make().fit(split.train, world_graph)
+    found = evaluate(model, split.test, ks=(10,)).mean("recall@10")
     assert found > 1.2 * 10 / len(split.train.items)
