@@ -79,7 +79,7 @@ def test_the_first_reason_is_the_persona_that_decides_with_the_own_items_that_su
     assert first.weight > 0.9
     assert first.weight + second.weight == pytest.approx(1)
     assert why.score == pytest.approx(float(Bar().score([["ale", "gin", "jam"]], ["rum"])[0, 0]))
-    assert why.sentence() == "rum, for the side of you that chose gin and ale."
+    assert why.sentence() == "rum, for the side of you that chose ale and gin."
 
 
 def test_the_reasons_that_are_not_listed_are_the_rest() -> None:
