@@ -82,3 +82,24 @@ class Graph:
         tails = np.empty_like(self.tails)
         tails[np.argsort(self.kinds, kind="stable")] = self.tails[np.lexsort((random, self.kinds))]
         return dataclasses.replace(self, tails=tails)
+
+    def trimmed(self, items: IdMap) -> Graph:
+        """Return this graph without dead ends: entities with one neighbour, again and again.
+
+        They carry nothing from one of these items to another; the items themselves stay.
+        """
+        is_item = np.zeros(len(self.entities), bool)
+        own = self.entity_of(items)
+        is_item[own[own >= 0]] = True
+        kept = self.heads != self.tails
+        while True:
+            low = np.minimum(self.heads, self.tails)[kept]
+            high = np.maximum(self.heads, self.tails)[kept]
+            ends = np.unique(np.column_stack([low, high]), axis=0)
+            degree = np.bincount(ends.ravel(), minlength=len(self.entities))
+            lives = is_item | (degree > 1)
+            going_on = kept & lives[self.heads] & lives[self.tails]
+            if np.array_equal(going_on, kept):
+                heads, kinds, tails = self.heads[kept], self.kinds[kept], self.tails[kept]
+                return dataclasses.replace(self, heads=heads, kinds=kinds, tails=tails)
+            kept = going_on

@@ -44,3 +44,14 @@ def likelihood(name: Likelihood, weight: float = 1.0) -> Callable[[Tensor, Tenso
     if name not in known:
         raise ValueError(f"likelihood is {name!r}; it must be one of {', '.join(known)}")
     return known[name]
+
+
+def popularity(name: Likelihood, rate: Tensor, weight: float = 1.0) -> Tensor:
+    """Return the scores that fit best if nothing is known of anybody, by the share who chose each.
+
+    Training that starts here need not learn first what is popular, which takes the logistic
+    likelihood of rare choices hundreds of steps. `rate` is strictly between 0 and 1.
+    """
+    if name == "gaussian":
+        return weight * rate / (1 + (weight - 1) * rate)
+    return rate.log() if name == "multinomial" else rate.logit()

@@ -1,0 +1,127 @@
+"""The folder of a study: its design, and a file for each finished fit."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persona_agent.errors import InputError
+from persona_agent.eval.stack_design import Design
+from persona_agent.eval.stack_fit import Fit, PerUser, Task
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where a study keeps what it has found; made by `open_store`.
+
+    A fit is one JSON file, written last and whole, so that what is there is true: a study that
+    was killed goes on where it was, and does again only the fits that were under way.
+    """
+
+    folder: Path
+
+    def keep(self, fit: Fit, per_user: PerUser | None) -> None:
+        """Write a finished fit."""
+        path = self._path(fit.task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if per_user is not None:
+            data = io.BytesIO()
+            users = np.array(list(per_user.users), dtype=np.str_)
+            np.savez_compressed(data, users=users, **per_user.values)
+            _replace(path.with_suffix(".npz"), data.getvalue())
+        _replace(path, json.dumps(fit.to_json()).encode())
+
+    def find(self, task: Task) -> Fit | None:
+        """Return the fit of this task if it is finished.
+
+        Raises InputError if its place holds another task's: the design has changed.
+        """
+        path = self._path(task)
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        fit = fit_of(json.loads(text))
+        if fit.task != task:
+            raise InputError(
+                f"{path} holds a fit of {fit.task.settings} where {task.settings} is due; "
+                "give the study another folder"
+            )
+        return fit
+
+    def per_user(self, task: Task) -> PerUser:
+        """Return what a finished final fit gave each user."""
+        with np.load(self._path(task).with_suffix(".npz"), allow_pickle=False) as found:
+            values = {name: found[name] for name in found.files if name != "users"}
+            return PerUser(found["users"].astype(object), values)
+
+    def fits(self) -> Iterator[Fit]:
+        """Yield all finished fits, by data set, arm and name."""
+        for path in sorted((self.folder / "fits").glob("*/*/*.json")):
+            yield fit_of(json.loads(path.read_bytes()))
+
+    def _path(self, task: Task) -> Path:
+        return self.folder / "fits" / task.dataset / task.arm / f"{task.name}.json"
+
+
+def open_store(folder: Path, design: Design) -> Store:
+    """Return the folder's store, made if need be.
+
+    Raises InputError if the folder holds a study of another design: two never mix.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "design.json"
+    due = {
+        "format": FORMAT,
+        "design": design.to_json(),
+        "arms": [a.to_json() for a in design.arms()],
+    }
+    due = json.loads(json.dumps(due))
+    if not path.exists():
+        _replace(path, json.dumps(due, indent=1).encode())
+        return Store(folder)
+    found = json.loads(path.read_bytes())
+    if found != due:
+        raise InputError(f"{folder} holds another study: {_difference(found, due)}; give --out")
+    return Store(folder)
+
+
+def saved_design(folder: Path) -> Design:
+    """Return the design of the study in this folder; raises InputError if there is none."""
+    path = folder / "design.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no study: {error}") from error
+    given = found["design"]
+    return Design(**{**given, "datasets": tuple(given["datasets"])})
+
+
+def fit_of(found: dict[str, Any]) -> Fit:  # Any: JSON that `keep` wrote
+    """Return the fit that was written as JSON."""
+    return Fit(**{**found, "task": Task(**found["task"])})
+
+
+def _difference(found: dict[str, Any], due: dict[str, Any]) -> str:  # Any: JSON of designs
+    """Return in words where two designs differ first."""
+    there, here = found.get("design", {}), due["design"]
+    for name, value in here.items():
+        if there.get(name) != value:
+            return f"its {name} is {there.get(name)}, here it is {value}"
+    return "its arms or their candidates differ, by another version of this program"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside.write_bytes(data)
+    beside.replace(path)
