@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 
+import click
 import numpy as np
 import pytest
 
 from persona_agent.cli import main
+from persona_agent.cli.eval_rerank import rerank
 from persona_agent.eval import movielens
 from persona_agent.eval import rerank as study
 from persona_agent.eval.orders import CUT, by_chance, in_best_order, ndcg_of
@@ -51,6 +53,12 @@ def test_settings_that_make_no_study_are_refused() -> None:
         study.Settings(recommender="tea-leaves")
     with pytest.raises(ValueError, match="users is 1"):
         study.Settings(users=1)
+
+
+def test_the_command_offers_the_recommenders_there_are() -> None:
+    (option,) = [one for one in rerank.params if one.name == "recommender"]
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(study.RECOMMENDERS)
 
 
 @pytest.fixture(scope="module")

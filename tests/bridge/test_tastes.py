@@ -15,10 +15,12 @@ from persona_agent.align import AlignOptions
 from persona_agent.bridge.catalogue import Catalogue
 from persona_agent.bridge.naming import Trait, by_lift, by_model, shared_trait
 from persona_agent.bridge.tastes import TastesOf, taste_proposer
+from persona_agent.eval.datasets import movielens_100k
 from persona_agent.llm import FakeLLM
 from persona_agent.persona import PersonaLine
 from persona_agent.program import Ports, run
 from persona_agent.propose import Draft, Situated
+from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.ids import IdMap
 from persona_agent.recommend.item_table import ItemTable
 from persona_agent.task import Task
@@ -82,6 +84,24 @@ def test_a_named_group_keeps_only_the_items_that_show_it(films: Catalogue) -> No
     assert named is not None
     assert named.what == "Film-Noir"
     assert named.items == tuple(positions(films, noir))
+
+
+@pytest.mark.real("data")
+def test_of_real_films_the_names_are_what_people_would_say() -> None:
+    data = movielens_100k()
+    model = EASE().fit(data.liked())
+    catalogue = Catalogue(model.items, data.items, noun="film")
+    said = {}
+    for title in ("Alien", "Snow White and the Seven Dwarfs", "Sense and Sensibility"):
+        own = str(model.items.ids[catalogue.find(title)])
+        near = model.recommend([[own]], 8).lists()[0]
+        trait = shared_trait(catalogue, positions(catalogue, [own, *near]))
+        said[title] = trait and trait.words("film")
+    assert said == {
+        "Alien": "Sci-Fi",
+        "Snow White and the Seven Dwarfs": "Children's/Musical",
+        "Sense and Sensibility": "Drama/Romance of the 1990s",
+    }
 
 
 def test_a_model_names_all_groups_in_one_batch_and_its_failures_name_nothing(
