@@ -153,7 +153,8 @@ def measure(data: MovieLens, llm: LLM, settings: Settings, tell: Tell) -> Report
     tell("training the recommenders", 2, 2)
 
     def told(stage: str) -> LLM:
-        return ProgressLLM(llm, lambda done, due: tell(stage, done, due))
+        part = 8 * settings.candidates  # whole people, whose requests share a long prefix
+        return ProgressLLM(llm, lambda done, due: tell(stage, done, due), part=part)
 
     meter = metered(told("aligning personas"))
     readers = _readers(world, meter, settings)

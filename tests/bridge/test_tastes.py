@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from persona_agent.agent import PersonaAgent
@@ -20,11 +21,13 @@ from persona_agent.llm import FakeLLM
 from persona_agent.persona import PersonaLine
 from persona_agent.program import Ports, run
 from persona_agent.propose import Draft, Situated
+from persona_agent.recommend.data import HistoryLike
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.ids import IdMap
 from persona_agent.recommend.item_table import ItemTable
+from persona_agent.recommend.personas import persona_cards
 from persona_agent.task import Task
-from persona_agent.types import Interaction, ModelReply, ModelRequest, Scope
+from persona_agent.types import FloatArray, Interaction, ModelReply, ModelRequest, Scope
 
 STARS = Task("rating", "Film", "Rating", ("1", "2", "3", "4", "5"), numeric=True, item_name="film")
 NOIR = [f"zq0{n:02}" for n in range(12)]
@@ -153,6 +156,36 @@ def test_lines_say_the_taste_with_titles_and_name_the_interactions_that_show_it(
     assert set(both.lines[0].evidence) == {one.id for one in history[:4]}
     assert {line.origin for line in both.lines} == {"recommender"}
     assert both.proposer == "recommender"
+
+
+class Sides:
+    """A model with a persona for each kind of film, which decides about the films of its kind."""
+
+    def __init__(self, items: IdMap) -> None:
+        self.items = items
+
+    def attention(self, histories: HistoryLike) -> FloatArray:
+        kinds = np.array([int(one[2]) for one in self.items])
+        sides = np.where(kinds == np.arange(3)[:, None], 0.8, 0.1).astype(np.float32)
+        return np.repeat(sides[None], len(histories), axis=0)
+
+    def score(self, histories: HistoryLike, items: Sequence[str] | None = None) -> FloatArray:
+        return self.attention(histories).max(axis=1)
+
+    def item_vectors(self) -> FloatArray:
+        return np.eye(len(self.items), dtype=np.float32)
+
+
+def test_the_cards_of_a_persona_recommender_are_tastes(films: Catalogue, watch: Watch) -> None:
+    model = Sides(films.items)
+    liked = [*PLANETS[:3], *NOIR[:5]]
+    history = [watch(item, 5, hour) for hour, item in enumerate(liked)]
+    both, *alone = proposed(
+        films, lambda own: persona_cards(model, own, own=None), situated(history)
+    )
+    said = [line.text.split(",")[0] for line in both.lines]
+    assert said == ["Often chooses Film-Noir", "Often chooses Sci-Fi"]
+    assert [one.lines[0] for one in alone] == list(both.lines)
 
 
 def test_only_what_was_liked_before_the_gate_is_told_to_the_recommender(
