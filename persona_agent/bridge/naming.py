@@ -61,8 +61,8 @@ class Trait(Record):
 def by_lift(catalogue: Catalogue, groups: Sequence[Sequence[int]]) -> Program[list[Named | None]]:
     """Name each group by the genres and decade that tell it best from the catalogue; no model.
 
-    The strongest first where a group has several; its items are those that have what it is named
-    after. A group that nothing sets apart has no name.
+    A name's items are those of the group that have what it is named after, in their order. A
+    group that nothing sets apart has no name.
     """
     yield from ()
     named: list[Named | None] = []
