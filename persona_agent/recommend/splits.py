@@ -200,22 +200,33 @@ def strong(
 
 
 def per_user(
-    interactions: Interactions, *, seed: int, ratios: Sequence[float] = (8, 1, 1)
+    interactions: Interactions,
+    *,
+    seed: int,
+    ratios: Sequence[float] = (8, 1, 1),
+    by: Literal["random", "time"] = "random",
 ) -> Split:
     """Deal each user's interactions at random to train, valid and test by `ratios`.
 
     As RecBole 1.2.1 does with order RO, split RS and group_by user: valid and test are rounded
-    down; one that would be empty gets one while train keeps more than one, test first.
+    down; one that would be empty gets one while train keeps more than one, test first. By "time"
+    the latest are test and those before them valid, as its order TO does; `seed` means nothing
+    then, and equal times go by item position.
     """
     if len(ratios) != 3 or min(ratios) < 0 or ratios[0] <= 0:
         raise ValueError(f"ratios are {ratios}; three are due, none below 0, the first above 0")
+    if by not in ("random", "time"):
+        raise ValueError(f"by is {by!r}; use random or time")
     rng = np.random.default_rng(seed)
-    place, count = _places(interactions, rng.random(len(interactions)))
+    key = _times(interactions) if by == "time" else rng.random(len(interactions))
+    place, count = _places(interactions, key)
     _, valid, test = (ratio / sum(ratios) for ratio in ratios)
     n_valid, n_test = (valid * count).astype(np.int64), (test * count).astype(np.int64)
     n_test += (test * count > 0) & (test * count < 1) & (count - n_valid - n_test > 1)
     n_valid += (valid * count > 0) & (valid * count < 1) & (count - n_valid - n_test > 1)
     settings: dict[str, Json] = {"seed": seed, "ratios": [float(one) for one in ratios]}
+    if by == "time":
+        settings["by"] = by
     return _ends(interactions, place, count, n_valid, n_test, "per_user", settings)
 
 

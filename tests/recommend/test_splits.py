@@ -91,7 +91,7 @@ def test_what_is_to_be_found_is_later_than_what_was_learned(data: Interactions) 
     latest = {part: data.times[split.parts == part].max() for part in (Part.TRAIN, Part.VALID)}
     assert data.times[split.parts == Part.VALID].min() > latest[Part.TRAIN]
     assert data.times[split.parts == Part.TEST].min() > latest[Part.VALID]
-    single = leave_one_out(data)
+    single, eighths = leave_one_out(data), per_user(data, seed=0, by="time")
     for user in range(len(data.users)):
         own = data.user == user
         times = {
@@ -100,9 +100,11 @@ def test_what_is_to_be_found_is_later_than_what_was_learned(data: Interactions) 
         }
         assert len(times[Part.TEST]) == (own.sum() >= 2)
         assert len(times[Part.VALID]) == (own.sum() >= 3)
-        for earlier, later in ((Part.TRAIN, Part.VALID), (Part.VALID, Part.TEST)):
-            if len(times[earlier]) and len(times[later]):
-                assert times[earlier].max() <= times[later].min()
+        for parts in (single.parts, eighths.parts):
+            times = {part: data.times[own & (parts == part)] for part in times}
+            for earlier, later in ((Part.TRAIN, Part.VALID), (Part.VALID, Part.TEST)):
+                if len(times[earlier]) and len(times[later]):
+                    assert times[earlier].max() <= times[later].min()
 
 
 @pytest.mark.parametrize(
@@ -180,6 +182,8 @@ def test_what_cannot_be_split_is_refused_with_the_reason(world: Interactions) ->
         global_time(Interactions.of(list("abc"), list("xyz"), times=[5, 5, 5]))
     with pytest.raises(ValueError, match="ratios are"):
         per_user(world, seed=0, ratios=(8, 1))
+    with pytest.raises(ValueError, match="by is 'size'; use random or time"):
+        per_user(world, seed=0, by="size")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="fold_in is 1"):
         strong(world, seed=0, fold_in=1)
     with pytest.raises(ValueError, match=r"valid is 0\.5 and test 0\.5"):

@@ -1,0 +1,16 @@
+"""Studies: each ends in a table with intervals over people."""
+
+from __future__ import annotations
+
+import click
+
+from persona_agent.cli.eval_rerank import rerank
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Studies of real people (MovieLens and others), with intervals and what they cost."""
+
+
+for command in (rerank,):
+    evaluate.add_command(command)
