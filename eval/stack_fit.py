@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from persona_agent.errors import Diverged
 from persona_agent.eval.datasets import open_dataset
 from persona_agent.eval.stack_design import CORE, METRIC, MODELS, Arm, Design, Protocol, Settings
 from persona_agent.recommend.evaluate import evaluate
@@ -19,11 +20,11 @@ from persona_agent.recommend.ids import IdArray
 from persona_agent.recommend.item_table import ItemTable
 from persona_agent.recommend.neural import Neural
 from persona_agent.recommend.port import Recommender
-from persona_agent.recommend.relations import shuffled_tails, trimmed
 from persona_agent.recommend.splits import Split, per_user, strong
 from persona_agent.types import Record
 
 CAP_DOUBLINGS = 2
+EVERY, PATIENCE = 2, 6  # epochs between looks at validation, and looks without a gain
 KEPT = ("ndcg@10", "recall@20", "ndcg@100")  # for each user
 TOLD = ("calibration@10", "genre_distance@10")  # their means, where items have genres
 
@@ -89,20 +90,20 @@ def prepared(name: str, protocol: Protocol, seed: int, data: Path | None) -> Pre
     source = open_dataset(name, data)
     liked = source.liked().core(CORE, CORE)
     split = per_user(liked, seed=seed) if protocol == "weak" else strong(liked, seed=seed)
-    return Prepared(split, trimmed(source.graph, split.train.items), source.items)
+    return Prepared(split, source.graph.trimmed(split.train.items), source.items)
 
 
 def run(task: Task, arm: Arm, design: Design, data: Path | None) -> tuple[Fit, PerUser | None]:
     """Return how the fit went, and what it gives each user if it is a final one.
 
-    A trial that diverges is a result, of the worst score; a final fit that does raises ValueError.
+    A trial that diverges is a result without a score; a final fit that does raises Diverged.
     """
     found = prepared(task.dataset, design.protocol, task.split, data)
     begun = time.perf_counter()
     try:
         model, best_epoch, capped = _fitted(task, arm, design, found)
-    except ValueError as error:
-        if task.trial is None or "diverged" not in str(error):
+    except Diverged as error:
+        if task.trial is None:
             raise
         return Fit(task, None, {}, time.perf_counter() - begun, failure=str(error)), None
     seconds = time.perf_counter() - begun
@@ -123,11 +124,12 @@ def _fitted(task: Task, arm: Arm, design: Design, found: Prepared) -> tuple[Reco
     """Return the model, its best epoch, and whether the cap of epochs bound to the last."""
     graph = found.graph
     if arm.cell is not None and arm.cell.relation == "shuffled":
-        graph = shuffled_tails(graph, seed=task.split)
+        graph = graph.shuffled(task.split)
     model = MODELS[arm.model](**arm.fixed, **task.settings)
     if not isinstance(model, Neural):
         return model.fit(found.split.train), 0, False
     model.metric, model.seed = METRIC, 1000 * task.seed + task.split
+    model.every, model.patience = EVERY, PATIENCE
     for doubling in range(CAP_DOUBLINGS + 1):
         model.epochs = design.epochs * 2**doubling
         model.fit(found.split.train, graph, valid=found.split.valid)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from persona_agent.errors import InputError
+from persona_agent.errors import InputError, NotEnoughData
 from persona_agent.eval.stack_design import Design
 from persona_agent.eval.stack_fit import Fit, PerUser, Task
 
 FORMAT = 1
+GROWS = ("datasets", "cells", "splits", "seeds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,17 @@ class Store:
             )
         return fit
 
+    def get(self, task: Task) -> Fit:
+        """Return the finished fit of this task; raises NotEnoughData if there is none yet."""
+        found = self.find(task)
+        if found is None:
+            raise NotEnoughData(f"{task.dataset} {task.arm} {task.name} is not done; run the study")
+        return found
+
+    def count(self) -> int:
+        """Return how many fits are finished."""
+        return sum(1 for _ in self._paths())
+
     def per_user(self, task: Task) -> PerUser:
         """Return what a finished final fit gave each user."""
         with np.load(self._path(task).with_suffix(".npz"), allow_pickle=False) as found:
@@ -66,8 +78,11 @@ class Store:
 
     def fits(self) -> Iterator[Fit]:
         """Yield all finished fits, by data set, arm and name."""
-        for path in sorted((self.folder / "fits").glob("*/*/*.json")):
+        for path in sorted(self._paths()):
             yield fit_of(json.loads(path.read_bytes()))
+
+    def _paths(self) -> Iterator[Path]:
+        return (self.folder / "fits").glob("*/*/*.json")
 
     def _path(self, task: Task) -> Path:
         return self.folder / "fits" / task.dataset / task.arm / f"{task.name}.json"
@@ -76,22 +91,20 @@ class Store:
 def open_store(folder: Path, design: Design) -> Store:
     """Return the folder's store, made if need be.
 
-    Raises InputError if the folder holds a study of another design: two never mix.
+    A study may grow by data sets, cells, splits and seeds. Raises InputError if the folder holds
+    one that differs in what decides a fit: two never mix.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "design.json"
-    due = {
-        "format": FORMAT,
-        "design": design.to_json(),
-        "arms": [a.to_json() for a in design.arms()],
-    }
-    due = json.loads(json.dumps(due))
-    if not path.exists():
-        _replace(path, json.dumps(due, indent=1).encode())
-        return Store(folder)
-    found = json.loads(path.read_bytes())
-    if found != due:
-        raise InputError(f"{folder} holds another study: {_difference(found, due)}; give --out")
+    if path.exists():
+        before = saved_design(folder).to_json()
+        for name, value in design.to_json().items():
+            if name not in GROWS and before[name] != value:
+                raise InputError(
+                    f"{folder} holds a study whose {name} is {before[name]}, here it is {value}; "
+                    "give this one another folder"
+                )
+    _replace(path, json.dumps({"format": FORMAT, "design": design.to_json()}, indent=1).encode())
     return Store(folder)
 
 
@@ -102,6 +115,8 @@ def saved_design(folder: Path) -> Design:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} holds no study: {error}") from error
+    if found.get("format") != FORMAT:
+        raise InputError(f"{path} has format {found.get('format')!r}; this version reads {FORMAT}")
     given = found["design"]
     return Design(**{**given, "datasets": tuple(given["datasets"])})
 
@@ -109,15 +124,6 @@ def saved_design(folder: Path) -> Design:
 def fit_of(found: dict[str, Any]) -> Fit:  # Any: JSON that `keep` wrote
     """Return the fit that was written as JSON."""
     return Fit(**{**found, "task": Task(**found["task"])})
-
-
-def _difference(found: dict[str, Any], due: dict[str, Any]) -> str:  # Any: JSON of designs
-    """Return in words where two designs differ first."""
-    there, here = found.get("design", {}), due["design"]
-    for name, value in here.items():
-        if there.get(name) != value:
-            return f"its {name} is {there.get(name)}, here it is {value}"
-    return "its arms or their candidates differ, by another version of this program"
 
 
 def _replace(path: Path, data: bytes) -> None:
