@@ -22,6 +22,7 @@ from persona_agent.agent import PersonaAgent
 from persona_agent.align import AlignOptions
 from persona_agent.bridge.catalogue import Catalogue
 from persona_agent.bridge.rerank import Candidate, Reader, Reranked, Way, fused, rerank
+from persona_agent.drive import Ports, run, run_many
 from persona_agent.errors import NotEnoughData
 from persona_agent.eval.datasets import movielens_100k
 from persona_agent.eval.movielens import RATING, MovieLens, interaction
@@ -33,7 +34,7 @@ from persona_agent.mine import mine
 from persona_agent.persona import PersonaLine
 from persona_agent.ports import LLM
 from persona_agent.predict import Calibration, RecallPlan
-from persona_agent.program import Ports, Program, run, run_many, salted
+from persona_agent.program import Program, salted
 from persona_agent.propose import miner, start_lines
 from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.ease import EASE

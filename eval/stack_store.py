@@ -17,7 +17,7 @@ from persona_agent.eval.stack_design import Design
 from persona_agent.eval.stack_fit import Fit, PerUser, Task
 
 FORMAT = 1
-GROWS = ("datasets", "cells", "splits", "seeds")
+FIXED = ("protocol", "trials", "epochs", "seed")  # of a design: what decides a fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Store:
         if per_user is not None:
             data = io.BytesIO()
             users = np.array(list(per_user.users), dtype=np.str_)
-            np.savez_compressed(data, users=users, **per_user.values)
+            arrays: dict[str, Any] = {"users": users, **per_user.values}
+            np.savez_compressed(data, **arrays)
             _replace(path.with_suffix(".npz"), data.getvalue())
         _replace(path, json.dumps(fit.to_json()).encode())
 
@@ -97,12 +98,13 @@ def open_store(folder: Path, design: Design) -> Store:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "design.json"
     if path.exists():
-        before = saved_design(folder).to_json()
-        for name, value in design.to_json().items():
-            if name not in GROWS and before[name] != value:
+        before = saved_design(folder)
+        for name in FIXED:
+            there, here = getattr(before, name), getattr(design, name)
+            if there != here:
                 raise InputError(
-                    f"{folder} holds a study whose {name} is {before[name]}, here it is {value}; "
-                    "give this one another folder"
+                    f"{folder} holds a study whose {name} is {there}, here it is {here}; give "
+                    "this one another folder"
                 )
     _replace(path, json.dumps({"format": FORMAT, "design": design.to_json()}, indent=1).encode())
     return Store(folder)

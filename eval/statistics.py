@@ -228,3 +228,53 @@ def interaction(
     if len({one.shape for one in cells}) != 1:
         raise ValueError(f"the four cells have shapes {[one.shape for one in cells]}; one is due")
     return (cells[0] - cells[1]) - (cells[2] - cells[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Trend(Record):
+    """How an effect changes with something about the user: the slope of a straight line.
+
+    `interval` is of the slope, by a bootstrap over users (percentile, 95%); `p` is two-sided, of a
+    permutation of users.
+    """
+
+    interval: Interval
+    p: float
+
+    def __str__(self) -> str:
+        return f"{self.interval}, p {self.p:.2g}"
+
+
+def trend(
+    effects: npt.ArrayLike, against: npt.ArrayLike, *, draws: int = 4000, seed: int = 0
+) -> Trend:
+    """Return the least-squares slope of users' effects against a number of each, a row a user.
+
+    Raises ValueError for columns of unequal length, for NaN, or if the number is the same for all.
+    """
+    y, x = by_user(effects, None), by_user(against, None)
+    if len(x) != len(y):
+        raise ValueError(f"there are {len(y)} effects and {len(x)} numbers; one a user is due")
+    if len(x) < 3 or not np.ptp(x) > 0:
+        raise ValueError("a slope needs three users or more that differ")
+    rng = np.random.default_rng(seed)
+    slopes, flips = [], 0
+    slope = float(_slope(x[None], y[None])[0])
+    for begin in range(0, draws, CHUNK):
+        rows = rng.integers(0, len(x), (min(CHUNK, draws - begin), len(x)))
+        slopes.append(_slope(x[rows], y[rows]))
+        shuffled = rng.permuted(np.broadcast_to(y, rows.shape), axis=1)
+        flips += int((abs(_slope(np.broadcast_to(x, rows.shape), shuffled)) >= abs(slope)).sum())
+    low, high = np.nanquantile(np.concatenate(slopes), [0.025, 0.975])
+    interval = Interval(slope, float(low), float(high), len(x), len(x))
+    return Trend(interval, (1 + flips) / (1 + draws))
+
+
+def _slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the slope of each row of y against x, NaN where all x of a row are equal."""
+    centred = x - x.mean(axis=1, keepdims=True)
+    squares = (centred**2).sum(axis=1)
+    found: npt.NDArray[np.float64] = np.divide(
+        (centred * y).sum(axis=1), squares, out=np.full(len(x), np.nan), where=squares > 0
+    )
+    return found

@@ -15,7 +15,7 @@ from persona_agent.recommend.data import Csr, Histories, Interactions
 from persona_agent.recommend.explain import Explanation, strongest
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import packed, unpacked
-from persona_agent.recommend.mult_vae import layer, linear
+from persona_agent.recommend.layers import layer, linear
 from persona_agent.recommend.network import network, walk
 from persona_agent.recommend.neural import Neural, dense
 from persona_agent.recommend.paths import Edges, reasons, strongest_paths

@@ -22,10 +22,10 @@ from persona_agent.bridge.rerank import (
     fused,
     rerank,
 )
+from persona_agent.drive import Ports, run, run_many
 from persona_agent.llm import FakeLLM
 from persona_agent.persona import PersonaLine
 from persona_agent.predict import Calibration
-from persona_agent.program import Ports, run, run_many
 from persona_agent.task import Task
 from persona_agent.types import Interaction, ModelReply, ModelRequest, Scope
 

@@ -16,10 +16,10 @@ from persona_agent.align import AlignOptions
 from persona_agent.bridge.catalogue import Catalogue
 from persona_agent.bridge.naming import Trait, by_lift, by_model, shared_trait
 from persona_agent.bridge.tastes import TastesOf, taste_proposer
+from persona_agent.drive import Ports, run
 from persona_agent.eval.datasets import movielens_100k
 from persona_agent.llm import FakeLLM
 from persona_agent.persona import PersonaLine
-from persona_agent.program import Ports, run
 from persona_agent.propose import Draft, Situated
 from persona_agent.recommend.data import HistoryLike
 from persona_agent.recommend.ease import EASE
