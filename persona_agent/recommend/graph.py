@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from persona_agent.errors import InputError
 from persona_agent.recommend.ids import IdMap, IntArray
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +88,13 @@ class Graph:
         return dataclasses.replace(self, tails=tails)
 
     def trimmed(self, items: IdMap) -> Graph:
-        """Return this graph without dead ends: entities with one neighbour, again and again.
+        """Return what of this graph can join these items: it has no dead ends.
 
-        They carry nothing from one of these items to another; the items themselves stay.
+        Entities with one neighbour are left out, again and again; they carry nothing from one
+        item to another. Entities that are left are those of a triple or of one of the items.
         """
-        is_item = np.zeros(len(self.entities), bool)
         own = self.entity_of(items)
+        is_item = np.zeros(len(self.entities), bool)
         is_item[own[own >= 0]] = True
         kept = self.heads != self.tails
         while True:
@@ -100,6 +105,19 @@ class Graph:
             lives = is_item | (degree > 1)
             going_on = kept & lives[self.heads] & lives[self.tails]
             if np.array_equal(going_on, kept):
-                heads, kinds, tails = self.heads[kept], self.kinds[kept], self.tails[kept]
-                return dataclasses.replace(self, heads=heads, kinds=kinds, tails=tails)
+                return self._within(is_item | (degree > 0), kept)
             kept = going_on
+
+    def _within(self, entities: BoolArray, triples: BoolArray) -> Graph:
+        """Return these triples and links over these entities, which hold all that are named."""
+        place = np.cumsum(entities) - 1
+        links = np.flatnonzero(entities[self.linked_to])
+        return dataclasses.replace(
+            self,
+            entities=self.entities.take(np.flatnonzero(entities)),
+            heads=place[self.heads[triples]],
+            kinds=self.kinds[triples],
+            tails=place[self.tails[triples]],
+            linked=self.linked.take(links),
+            linked_to=place[self.linked_to[links]],
+        )
