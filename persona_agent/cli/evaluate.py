@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from persona_agent.cli.eval_rerank import rerank
+from persona_agent.cli.eval_stack import stack
 
 
 @click.group("eval")
@@ -12,5 +13,5 @@ def evaluate() -> None:
     """Studies of real people (MovieLens and others), with intervals and what they cost."""
 
 
-for command in (rerank,):
+for command in (rerank, stack):
     evaluate.add_command(command)
