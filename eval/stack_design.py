@@ -97,12 +97,13 @@ class Cell(Record):
         return found
 
 
+# Where the best of wider trials lay under each likelihood (MovieLens-100K, validation of split 0).
 NESTED: Space = {
-    "learning_rate": Range(3e-3, 3e-2, log=True),
-    "dropout": Range(0.3, 0.8),
-    "weight_decay": Range(1e-6, 1e-3, log=True),
+    "learning_rate": Range(1.5e-3, 1.5e-2, log=True),
+    "dropout": Range(0.5, 0.9),
+    "weight_decay": Range(1e-5, 1e-2, log=True),
     "temperature": Range(0.05, 1.0, log=True),
-    "weight": Range(2, 30, log=True),
+    "weight": Range(1, 6, log=True),
     "layers": Choice((1, 2)),
 }
 
@@ -219,21 +220,16 @@ def cells_of(which: Cells) -> list[Cell]:
 
 
 def points(space: Space, count: int, seed: int) -> list[Settings]:
-    """Return `count` settings spread evenly over the space, the same for every cell.
+    """Return `count` settings that cover the space, the same for every cell.
 
-    Number n has the same learning rate in each cell, and so on: cells differ by what they are,
-    not by their luck. Steps of the generalised golden ratio fill a space more evenly than random
-    draws do. Source: Bergstra and Bengio (2012) on random and quasi-random search.
+    A Latin hypercube: each setting takes one value in each of `count` equal parts of its range,
+    in an order of its own. Number n has the same learning rate in each cell, and so on: cells
+    differ by what they are, not by their luck. Source: McKay, Beckman and Conover (1979).
     """
     names = [*NESTED, *(one for one in space if one not in NESTED)]
-    ratio = 2.0
-    for _ in range(50):  # the root of x^(d + 1) = x + 1
-        ratio = (1 + ratio) ** (1 / (len(names) + 1))
-    steps = ratio ** -np.arange(1.0, len(names) + 1)
-    shares = (
-        np.random.default_rng(seed).random(len(names)) + np.outer(np.arange(count), steps)
-    ) % 1
+    rng = np.random.default_rng(seed)
+    shares = {name: (rng.permutation(count) + rng.random(count)) / count for name in names}
     return [
-        {name: space[name].at(float(row[at])) for at, name in enumerate(names) if name in space}
-        for row in shares
+        {name: axis.at(float(shares[name][number])) for name, axis in space.items()}
+        for number in range(count)
     ]
