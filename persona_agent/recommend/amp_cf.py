@@ -233,18 +233,20 @@ class AMPCF(Neural):
         """Return the vectors that the full loss likes for these histories, all else frozen."""
         import torch
 
+        # In float64, because steps enlarge the rounding by which a batch differs from singles.
         with torch.inference_mode(False), torch.no_grad():
-            chosen = dense(histories, self.place)
-            steepness = chosen.sum(dim=1)[:, None, None] * arrays["variance"] + self.l2 + DAMPING
-            groups = gather(arrays["items"], chosen, self.personas) * chosen[:, None]
-            return descend(
-                lambda vectors: self.slope(arrays, vectors, chosen),
-                ((groups @ arrays["items"] @ arrays["basis"]) / steepness) @ arrays["basis"].T,
-                lambda slope: (
-                    ((slope @ arrays["basis"]) / (CAUTION * steepness)) @ arrays["basis"].T
-                ),
+            exact = {name: one.double() for name, one in arrays.items() if one.is_floating_point()}
+            items, basis = exact["items"], exact["basis"]
+            chosen = dense(histories, self.place).double()
+            steepness = chosen.sum(dim=1)[:, None, None] * exact["variance"] + self.l2 + DAMPING
+            groups = gather(items, chosen, self.personas) * chosen[:, None]
+            found = descend(
+                lambda vectors: self.slope(exact, vectors, chosen),
+                ((groups @ items @ basis) / steepness) @ basis.T,
+                lambda slope: ((slope @ basis) / (CAUTION * steepness)) @ basis.T,
                 self.fold_in_steps,
             )
+            return found.float()
 
 
 def fingerprints(histories: Histories) -> IntArray:
