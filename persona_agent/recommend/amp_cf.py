@@ -42,9 +42,9 @@ class AMPCF(Neural):
 
     `loss` is "full": all items compete for each chosen one, `batch` is people; or "sampled", as in
     the authors' code: `negatives` random items do, `batch` is interactions, with a fold-in by the
-    full loss. To either come `confident` times the entropy of the attention on chosen items, less
-    `undecided` times that on others, and `l2` times half the squared length of all vectors, as if
-    summed over all interactions. With `keep_people` false no vectors of people are kept or saved.
+    full loss. For each chosen item come `confident` times the entropy of the attention to it, less
+    `undecided` times that to the others; to the sum over all choices, `l2` / 2 times the squared
+    length of all vectors. With `keep_people` false no vectors of people are kept or saved.
     Source: Barkan et al. (2020, 2023); docs/recommend.md says where this differs.
     """
 
