@@ -15,6 +15,7 @@ from statistics import mean, median
 import numpy as np
 
 from persona_agent.eval.datasets import movielens_100k
+from persona_agent.recommend.amp_cf import AMPCF
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
@@ -38,6 +39,8 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "rp3beta": [
         partial(RP3beta, alpha=alpha, neighbours=n) for alpha in (0.5, 0.6) for n in (200, 1000)
     ],
+    "amp_cf": [partial(AMPCF, l2=l2) for l2 in (8.0, 10.0)],
+    "amp_cf_one_persona": [partial(AMPCF, personas=1, l2=l2) for l2 in (8.0, 10.0)],
 }
 
 
