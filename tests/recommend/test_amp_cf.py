@@ -20,6 +20,7 @@ from persona_agent.recommend.fold_in import gather
 from persona_agent.recommend.negatives import candidates
 from persona_agent.recommend.neural import dense
 from persona_agent.recommend.persona_scores import (
+    Scoring,
     attention_entropy,
     score_personas,
     start_scoring,
@@ -260,6 +261,15 @@ def test_an_explanation_names_a_persona_and_without_a_history_popularity(model: 
     assert sum(one.weight for one in why.reasons) == pytest.approx(1, abs=1e-5)
     assert set(why.reasons[0].ids) <= {"i00", "i02", "i04", "i01"}
     assert model.explain([], "i06").reasons[0].kind == "popularity"
+
+
+@pytest.mark.parametrize("scoring", ["2023", "2020"])
+def test_somebody_without_a_history_has_no_personas(world: Interactions, scoring: Scoring) -> None:
+    model = AMPCF(personas=3, width=4, scoring=scoring, epochs=2, every=2).fit(world)
+    np.testing.assert_array_equal(model.person_vectors([[], ["i00"]])[0], 0)
+    np.testing.assert_allclose(model.attention([[], ["i00"]])[0], 1 / 3, rtol=1e-6)
+    assert model.attention([]).shape == (0, 3, 30)
+    assert model.person_vectors([]).shape == (0, 3, 4)
 
 
 def test_what_an_explanation_names_matters_more_than_what_it_does_not(
