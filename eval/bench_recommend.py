@@ -17,6 +17,7 @@ import numpy as np
 
 from persona_agent.eval import bench_recommend_peers
 from persona_agent.eval.datasets import movielens_100k
+from persona_agent.recommend.amp_cf import AMPCF
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
@@ -50,6 +51,8 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "mult_vae_gaussian": [partial(MultVAE, likelihood="gaussian")],
     "mult_vae_logistic": [partial(MultVAE, likelihood="logistic")],
     "rec_vae": [RecVAE],
+    "amp_cf": [partial(AMPCF, l2=l2) for l2 in (8.0, 10.0)],
+    "amp_cf_one_persona": [partial(AMPCF, personas=1, l2=l2) for l2 in (8.0, 10.0)],
 }
 
 

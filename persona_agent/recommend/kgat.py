@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from persona_agent.recommend import choices, fold_in, transr
+from persona_agent.recommend import choices, transr
 from persona_agent.recommend.data import Csr, Histories, Interactions
+from persona_agent.recommend.estimator import estimator
 from persona_agent.recommend.explain import Explanation, strongest
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import packed, unpacked
@@ -42,7 +43,7 @@ class KGAT(Neural):
     Everybody is folded in, known in training or not, as a head of edges to the history H,
     without changing the others' layers. This is the propagation itself, but that
     e_u^(0) = [sum over H of e*_i / sqrt(|H|); mean over H of e*_i] M, with M by ridge regression
-    of what training found (`fold_in.estimator`). So no row of a person is kept.
+    of what training found (`estimator`). So no row of a person is kept.
 
     The defaults are the paper's but for one: vectors do not start from those of BPR-MF. RecBole
     1.2.1 has `layers` = (64,), `edges` = "facts" (TransR learns from facts alone, without inverses
@@ -165,7 +166,7 @@ class KGAT(Neural):
             learned = parameters["nodes"][first:]
             arrays = {
                 "items": final,
-                "map": fold_in.estimator(_features(total, size[:, None]), learned),
+                "map": estimator(_features(total, size[:, None]), learned),
                 "chose.map": parameters["maps"][kinds - 1],
                 "chose.shift": parameters["shifts"][kinds - 1],
                 **{f"inner.{number}": one[:items] for number, one in enumerate(inner)},

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from persona_agent.recommend import choices, fold_in
+from persona_agent.recommend import choices
 from persona_agent.recommend.data import Histories, Interactions
+from persona_agent.recommend.estimator import estimator
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.network import adjacency, network, normalised
 from persona_agent.recommend.neural import Neural, dense
@@ -29,7 +30,7 @@ class LightGCN(Neural):
         f_u = sum over l < layers and i in H of e_i^(l) / sqrt(|H| d_i)
         e_u^(0) = [f_u; mean over H of e_i] M,  M by ridge regression of what training found
 
-    which is the propagation itself, but for e_u^(0) (`fold_in.estimator`). On MovieLens-100K the
+    which is the propagation itself, but for e_u^(0) (`estimator`). On MovieLens-100K the
     estimate ranks as well as the learned e_u^(0), for people whom M was not fitted on too. So no
     row of a person is kept.
     Source: He et al. (2020), LightGCN: Simplifying and Powering Graph Convolution Network for
@@ -94,7 +95,7 @@ class LightGCN(Neural):
             return {
                 "items": mean[:count],
                 "source": (source / root * (degree > 0)[:, None])[:count],
-                "map": fold_in.estimator(features, parameters["people"]),
+                "map": estimator(features, parameters["people"]),
             }
 
     def scores(self, arrays: Parameters, histories: Histories) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from persona_agent.recommend.fold_in import RIDGE, estimator
+from persona_agent.recommend.estimator import RIDGE, estimator
 
 torch = pytest.importorskip("torch")
 
