@@ -40,6 +40,7 @@ from persona_agent.eval.statistics import (
     trend,
     with_holm,
 )
+from persona_agent.recommend.data import Histories
 from persona_agent.recommend.ids import IdArray
 from persona_agent.recommend.likelihoods import Likelihood
 from persona_agent.recommend.metrics import entropy, history_shares
@@ -48,6 +49,8 @@ from persona_agent.types import Record
 Weights: TypeAlias = Mapping[Cell, float]
 Values: TypeAlias = npt.NDArray[np.float64]
 LEVEL = 0.05
+BEST = "best cell - EASE"
+FACTORS = ("relation", "personas", "relation x personas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +149,16 @@ def finding(store: Store, design: Design, dataset: str, data: Path | None) -> Fi
     cells = {one.arm: one for one in rows if found.fits[one.arm][0].task.arm in _cell_names(design)}
     best = max(cells.values(), key=lambda one: one.valid).arm
     other = {name: found.effect(found.of(one)) for name, one in controls(design.cells).items()}
-    other[f"{best} - ease"] = found.effect(found.values[best] - found.values["ease"])
+    other[BEST] = found.effect(found.values[best] - found.values["ease"])
     source = prepared(dataset, design.protocol, 0, data)
     train = source.split.train
+    varied = _variety(design, dataset, data)
     trends, terciles = {}, {}
-    if any(source.items.genres):
-        _, shares = source.items.genre_shares(train.items)
-        varied = dict(
-            zip(train.users, entropy(history_shares(train.histories(), shares)), strict=True)
-        )
-        for name in ("relation", "personas", "relation x personas"):
-            effects = by_user(found.of(registered(design.cells)[name]), found.users)
-            against = np.array([varied[one] for one in sorted(set(found.users))])
-            trends[name] = trend(effects, against)
-            terciles[name] = _terciles(effects, against)
+    for name in FACTORS if varied else ():
+        effects = by_user(found.of(registered(design.cells)[name]), found.users)
+        against = np.array([varied[one] for one in sorted(set(found.users))])
+        trends[name] = trend(effects, against)
+        terciles[name] = _terciles(effects, against)
     return Finding(
         dataset,
         len(set(found.users)),
@@ -173,7 +172,7 @@ def finding(store: Store, design: Design, dataset: str, data: Path | None) -> Fi
         trends,
         terciles,
         best,
-        verdict(main, simple, other[f"{best} - ease"], best),
+        verdict(main, simple, other[BEST], best),
     )
 
 
@@ -309,6 +308,29 @@ def _row(arm: str, found: Table) -> Row:
         sum(one.capped for one in fits),
         fits[0].task.settings,
     )
+
+
+def _variety(design: Design, dataset: str, data: Path | None) -> dict[str, float]:
+    """Return the entropy of genres in what is known of each user, in bits, a mean over splits.
+
+    Empty where items have no genres.
+    """
+    found: dict[str, list[float]] = {}
+    for split in range(design.splits):
+        source = prepared(dataset, design.protocol, split, data)
+        if not any(source.items.genres):
+            return {}
+        known = source.split.test.histories
+        _, shares = source.items.genre_shares(known.items)
+        for user, bits in zip(_named(known), entropy(history_shares(known, shares)), strict=True):
+            found.setdefault(user, []).append(float(bits))
+    return {user: mean(bits) for user, bits in found.items()}
+
+
+def _named(known: Histories) -> IdArray:
+    if known.users is None:
+        raise ValueError("the histories of a split's test part have no names")
+    return known.users
 
 
 def _terciles(effects: Values, against: Values) -> tuple[Interval, ...]:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from persona_agent.errors import InputError
-from persona_agent.recommend.data import Histories, Interactions
+from persona_agent.recommend.data import Csr, Histories, HistoryLike, Interactions, as_histories
+from persona_agent.recommend.explain import Explanation, Reason
 from persona_agent.recommend.graph import Graph
+from persona_agent.recommend.ids import packed, unpacked
 from persona_agent.recommend.likelihoods import Likelihood, likelihood, popularity
 from persona_agent.recommend.network import Network, adjacency, network, normalised
 from persona_agent.recommend.neural import Neural, dense, shuffled
+from persona_agent.recommend.paths import Edges, reasons, strongest_paths
+from persona_agent.recommend.personas import explain_by_persona
 from persona_agent.recommend.propagation import as_tensor, spread
 from persona_agent.recommend.training import Parameters, Tensor, snapshot
+from persona_agent.types import FloatArray
 
 Relation: TypeAlias = Literal["none", "interactions", "graph", "graph_only"]
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
+LONGEST_PATH = 2  # edges: own item - entity - item
+FACTS = "fact."  # begins the names of what paths are found by
 TINY = 1e-12  # keeps a history that dropout has emptied from dividing by zero
 
 
@@ -88,7 +95,9 @@ class Nested(Neural):
             )
         }
         if len(net.heads):
-            given["adjacency"] = as_tensor(normalised(adjacency(net)), self.place)
+            edges = normalised(adjacency(net))
+            given["adjacency"] = as_tensor(edges, self.place)
+            given |= _facts(net, edges)
         return {name: one.to(self.place).requires_grad_() for name, one in learned.items()} | {
             name: one.to(self.place) for name, one in given.items()
         }
@@ -107,7 +116,64 @@ class Nested(Neural):
         import torch
 
         with torch.no_grad():
-            return snapshot(self.arrays(parameters))
+            made = snapshot(self.arrays(parameters))
+        return made | {name: one for name, one in parameters.items() if name.startswith(FACTS)}
+
+    def explain(self, history: Sequence[str], item: str, *, top: int | None = 5) -> Explanation:
+        """Return the responsible persona, its attention, and the own items that support it.
+
+        The other personas follow. One persona explains nothing: then the reasons are the strongest
+        paths of facts from the own items (`paths`), and where there are none the own items, by
+        how much the score falls without each.
+        """
+        if history and self.personas > 1:
+            return explain_by_persona(self, history, item, top=top)
+        alone = super().explain(history, item, top=top)
+        paths = self.paths(history, item, top=top)
+        return replace(alone, reasons=tuple(paths), rest=0.0) if paths else alone
+
+    def paths(self, history: Sequence[str], item: str, *, top: int | None = 5) -> list[Reason]:
+        """Return the strongest paths of facts from items of the history to `item`.
+
+        Two facts at most, such as item - maker - item; a path's weight is the product of its edges
+        in the normalised graph, so that an entity of few items says more than one of many.
+        """
+        fitted = self._known()
+        if f"{FACTS}heads" not in fitted.arrays:
+            return []
+        kept = {
+            name.removeprefix(FACTS): one.cpu().numpy()
+            for name, one in fitted.arrays.items()
+            if name.startswith(FACTS)
+        }
+        entities = unpacked(kept["entities"])
+        begin = np.zeros(len(fitted.items) + len(entities), np.float32)
+        begin[fitted.items.positions(list(history))] = 1
+        (target,) = fitted.items.positions([item])
+        begin[target] = 0
+        edges = Edges(kept["heads"], kept["kinds"], kept["tails"], kept["weights"])
+        found = strongest_paths(edges, begin, int(target), longest=LONGEST_PATH, top=top)
+        return reasons(found, fitted.items, entities, unpacked(kept["relations"]))
+
+    def attention(self, histories: HistoryLike) -> FloatArray:
+        """Return (people, personas, items), as `PersonaModel` promises."""
+        import torch
+        import torch.nn.functional as F
+
+        arrays = self._known().arrays
+        people = as_histories(histories, self.items)
+        with torch.inference_mode():
+            inputs = F.normalize(dense(people, self.place), dim=1)
+            liked = persona_scores(personas(arrays, inputs, self.temperature), arrays["items"])
+            if self.personas > 1:
+                liked = arrays["sharpness"] * liked
+            shares: FloatArray = liked.softmax(dim=1).cpu().numpy()
+        return shares
+
+    def item_vectors(self) -> FloatArray:
+        """Return (items, dimensions), in the order of `items`: after the steps over the graph."""
+        vectors: FloatArray = self._known().arrays["items"].cpu().numpy()
+        return vectors
 
     def scores(self, arrays: Parameters, histories: Histories) -> Tensor:
         import torch.nn.functional as F
@@ -202,3 +268,23 @@ def related(data: Interactions, graph: Graph | None, relation: Relation) -> Netw
         raise InputError(f"relation {relation!r} learns from a graph; give one to fit")
     with_people = relation in ("interactions", "graph")
     return network(data.items, data if with_people else None, graph if with_facts else None)
+
+
+def _facts(net: Network, normalised_edges: Csr) -> Parameters:
+    """Return the facts of the graph with their weights, for paths; nothing if there are none."""
+    import torch
+
+    is_fact = (net.heads < net.first_person) & (net.tails < net.first_person)
+    if not is_fact.any():
+        return {}
+    heads, tails = net.heads[is_fact], net.tails[is_fact]
+    weights = np.asarray(normalised_edges[heads, tails], np.float32)
+    arrays = {
+        "heads": heads,
+        "kinds": net.kinds[is_fact],
+        "tails": tails,
+        "weights": weights,
+        "entities": packed(net.entities),
+        "relations": packed(net.relations),
+    }
+    return {f"{FACTS}{name}": torch.from_numpy(one) for name, one in arrays.items()}

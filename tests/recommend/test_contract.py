@@ -21,6 +21,7 @@ from persona_agent.recommend.knn import ItemKNN
 from persona_agent.recommend.lightgcn import LightGCN
 from persona_agent.recommend.mult_dae import MultDAE
 from persona_agent.recommend.mult_vae import MultVAE
+from persona_agent.recommend.nested import Nested
 from persona_agent.recommend.popular import Popularity
 from persona_agent.recommend.port import Recommender
 from persona_agent.recommend.rec_vae import RecVAE
@@ -42,6 +43,8 @@ MODELS: dict[str, Callable[[], Recommender]] = {
     "rec_vae": lambda: RecVAE(hidden=16, latent=8, **SHORT),
     "lightgcn": lambda: LightGCN(width=8, layers=2, batch=64, learning_rate=0.02, epochs=20),
     "kgat": lambda: KGAT(width=8, layers=(8,), batch=64, learning_rate=0.02, epochs=20),
+    "nested": lambda: Nested(personas=3, dimensions=8, **SHORT),
+    "nested_graph": lambda: Nested(relation="graph", likelihood="logistic", dimensions=8, **SHORT),
     "amp_cf": lambda: AMPCF(personas=2, width=8, l2=1.0, epochs=30, batch=16),
     "amp_cf_2020": lambda: AMPCF(
         personas=3, width=8, l2=1.0, scoring="2020", keep_people=False, epochs=30, batch=16
