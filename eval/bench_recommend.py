@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,9 @@ SPLITS = 5
 PEOPLE, ITEMS = 10_000, 25_000
 PERSONS = 300  # whose fold-in is timed
 
+# What the autoencoders share. Their other settings were tried out on the first split's validation.
+LOOKS: Mapping[str, Any] = {"batch": 128, "every": 2}
+
 # Each model's candidate settings, of which validation chooses one a split.
 CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "popularity": [Popularity],
@@ -45,11 +49,69 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "rp3beta": [
         partial(RP3beta, alpha=alpha, neighbours=n) for alpha in (0.5, 0.6) for n in (200, 1000)
     ],
-    "mult_dae": [MultDAE],
-    "mult_vae": [MultVAE],
-    "mult_vae_gaussian": [partial(MultVAE, likelihood="gaussian")],
-    "mult_vae_logistic": [partial(MultVAE, likelihood="logistic")],
-    "rec_vae": [RecVAE],
+    "mult_dae": [
+        partial(MultDAE, **LOOKS, learning_rate=2e-3, dropout=0.6, weight_decay=3e-4),
+    ],
+    "mult_dae_logistic": [
+        partial(
+            MultDAE,
+            **LOOKS,
+            likelihood="logistic",
+            hidden=300,
+            learning_rate=2e-3,
+            weight_decay=3e-4,
+        ),
+    ],
+    "mult_vae": [
+        partial(
+            MultVAE,
+            **LOOKS,
+            hidden=400,
+            latent=64,
+            beta=0.1,
+            anneal_steps=1_000,
+            learning_rate=1.2e-3,
+            dropout=0.4,
+        ),
+        partial(MultVAE, **LOOKS, hidden=600, latent=200, anneal_steps=500, learning_rate=5e-4),
+    ],
+    "mult_vae_gaussian": [
+        partial(
+            MultVAE,
+            **LOOKS,
+            likelihood="gaussian",
+            weight=5.0,
+            hidden=200,
+            latent=64,
+            beta=0.03,
+            anneal_steps=500,
+            weight_decay=1e-4,
+        ),
+    ],
+    "mult_vae_logistic": [
+        partial(
+            MultVAE,
+            **LOOKS,
+            likelihood="logistic",
+            hidden=300,
+            latent=100,
+            learning_rate=2e-3,
+            beta=0.005,
+            anneal_steps=1_000,
+            weight_decay=3e-4,
+        ),
+    ],
+    "rec_vae": [
+        partial(
+            RecVAE,
+            **LOOKS,
+            hidden=100,
+            latent=64,
+            learning_rate=3e-3,
+            gamma=0.01,
+            dropout=0.7,
+        ),
+    ],
 }
 
 

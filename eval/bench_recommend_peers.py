@@ -61,7 +61,6 @@ OURS = {
     "recbole_ease": "ease",
     "cornac_ease": "ease",
     "cornac_vaecf": "mult_vae",
-    "cornac_recvae": "rec_vae",
     "implicit_als": "ease",
 }
 
