@@ -37,7 +37,7 @@ PEOPLE, ITEMS = 10_000, 25_000
 PERSONS = 300  # whose fold-in is timed
 
 # What the autoencoders share. Their other settings were tried out on the first split's validation.
-LOOKS: Mapping[str, Any] = {"batch": 128, "every": 2}
+STEPS: Mapping[str, Any] = {"batch": 128, "every": 2}
 
 # Each model's candidate settings, of which validation chooses one a split.
 CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
@@ -50,12 +50,12 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
         partial(RP3beta, alpha=alpha, neighbours=n) for alpha in (0.5, 0.6) for n in (200, 1000)
     ],
     "mult_dae": [
-        partial(MultDAE, **LOOKS, learning_rate=2e-3, dropout=0.6, weight_decay=3e-4),
+        partial(MultDAE, **STEPS, learning_rate=2e-3, dropout=0.6, weight_decay=3e-4),
     ],
     "mult_dae_logistic": [
         partial(
             MultDAE,
-            **LOOKS,
+            **STEPS,
             likelihood="logistic",
             hidden=300,
             learning_rate=2e-3,
@@ -65,7 +65,7 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "mult_vae": [
         partial(
             MultVAE,
-            **LOOKS,
+            **STEPS,
             hidden=200,
             latent=100,
             beta=0.03,
@@ -74,12 +74,12 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
             dropout=0.7,
             weight_decay=1e-3,
         ),
-        partial(MultVAE, **LOOKS, hidden=600, latent=200, anneal_steps=500, learning_rate=5e-4),
+        partial(MultVAE, **STEPS, hidden=600, latent=200, anneal_steps=500, learning_rate=5e-4),
     ],
     "mult_vae_gaussian": [
         partial(
             MultVAE,
-            **LOOKS,
+            **STEPS,
             likelihood="gaussian",
             weight=5.0,
             hidden=200,
@@ -92,7 +92,7 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "mult_vae_logistic": [
         partial(
             MultVAE,
-            **LOOKS,
+            **STEPS,
             likelihood="logistic",
             hidden=300,
             latent=100,
@@ -105,7 +105,7 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "rec_vae": [
         partial(
             RecVAE,
-            **LOOKS,
+            **STEPS,
             hidden=100,
             latent=64,
             learning_rate=3e-3,
