@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,9 @@ SPLITS = 5
 PEOPLE, ITEMS = 10_000, 25_000
 PERSONS = 300  # whose fold-in is timed
 
+# What the autoencoders share. Their other settings were tried out on the first split's validation.
+STEPS: Mapping[str, Any] = {"batch": 128, "every": 2}
+
 # Each model's candidate settings, of which validation chooses one a split.
 CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "popularity": [Popularity],
@@ -46,11 +50,70 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "rp3beta": [
         partial(RP3beta, alpha=alpha, neighbours=n) for alpha in (0.5, 0.6) for n in (200, 1000)
     ],
-    "mult_dae": [MultDAE],
-    "mult_vae": [MultVAE],
-    "mult_vae_gaussian": [partial(MultVAE, likelihood="gaussian")],
-    "mult_vae_logistic": [partial(MultVAE, likelihood="logistic")],
-    "rec_vae": [RecVAE],
+    "mult_dae": [
+        partial(MultDAE, **STEPS, learning_rate=2e-3, dropout=0.6, weight_decay=3e-4),
+    ],
+    "mult_dae_logistic": [
+        partial(
+            MultDAE,
+            **STEPS,
+            likelihood="logistic",
+            hidden=300,
+            learning_rate=2e-3,
+            weight_decay=3e-4,
+        ),
+    ],
+    "mult_vae": [
+        partial(
+            MultVAE,
+            **STEPS,
+            hidden=200,
+            latent=100,
+            beta=0.03,
+            anneal_steps=100,
+            learning_rate=2e-3,
+            dropout=0.7,
+            weight_decay=1e-3,
+        ),
+        partial(MultVAE, **STEPS, hidden=600, latent=200, anneal_steps=500, learning_rate=5e-4),
+    ],
+    "mult_vae_gaussian": [
+        partial(
+            MultVAE,
+            **STEPS,
+            likelihood="gaussian",
+            weight=5.0,
+            hidden=200,
+            latent=64,
+            beta=0.03,
+            anneal_steps=500,
+            weight_decay=1e-4,
+        ),
+    ],
+    "mult_vae_logistic": [
+        partial(
+            MultVAE,
+            **STEPS,
+            likelihood="logistic",
+            hidden=300,
+            latent=100,
+            learning_rate=2e-3,
+            beta=0.005,
+            anneal_steps=1_000,
+            weight_decay=3e-4,
+        ),
+    ],
+    "rec_vae": [
+        partial(
+            RecVAE,
+            **STEPS,
+            hidden=100,
+            latent=64,
+            learning_rate=3e-3,
+            gamma=0.01,
+            dropout=0.7,
+        ),
+    ],
     "amp_cf": [partial(AMPCF, l2=l2) for l2 in (8.0, 10.0)],
     "amp_cf_one_persona": [partial(AMPCF, personas=1, l2=l2) for l2 in (8.0, 10.0)],
 }

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 import venv
@@ -62,7 +61,6 @@ OURS = {
     "recbole_ease": "ease",
     "cornac_ease": "ease",
     "cornac_vaecf": "mult_vae",
-    "cornac_recvae": "rec_vae",
     "implicit_als": "ease",
 }
 
@@ -181,6 +179,4 @@ def _run(command: list[str], folder: Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise BackendError(f"{' '.join(command[:6])} failed: {done.stderr.strip()[-500:]}")
-    if done.stderr:
-        print(done.stderr.strip()[-500:], file=sys.stderr)
     return done.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from persona_agent.recommend.data import Histories
+from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.training import Parameters, Tensor
 
 
@@ -24,6 +24,22 @@ def reader(name: str, items: int, outputs: int, place: str) -> Parameters:
 
     weight = nn.init.xavier_uniform_(torch.empty(items, outputs))
     return _learned(name, weight, _small(outputs), place)
+
+
+def writer(name: str, inputs: int, bias: Tensor, place: str) -> Parameters:
+    """Return a fresh dense layer onto all items, whose bias begins at `bias` (items,)."""
+    import torch
+    from torch import nn
+
+    return _learned(name, nn.init.xavier_uniform_(torch.empty(len(bias), inputs)), bias, place)
+
+
+def shares(data: Interactions) -> Tensor:
+    """Return float32 (items,): the share of people who chose each, smoothed to 0 < share < 1."""
+    import torch
+
+    counts = np.bincount(data.item, minlength=len(data.items))
+    return torch.from_numpy(((counts + 0.5) / (len(data.users) + 1)).astype(np.float32))
 
 
 def norm(name: str, width: int, place: str) -> Parameters:

@@ -32,6 +32,19 @@ def gaussian(scores: Tensor, chosen: Tensor, weight: float = 1.0) -> Tensor:
     return 0.5 * ((1 + (weight - 1) * chosen) * (scores - chosen) ** 2).sum(dim=1).mean()
 
 
+def knowing_nothing(name: Likelihood, chosen: Tensor, weight: float = 1.0) -> Tensor:
+    """Return (items,): the scores that are likeliest for people of whom nothing is known.
+
+    `chosen` is each item's share of people, above 0 and below 1. A decoder whose bias begins here
+    has learned what is popular before its first step.
+    """
+    if name == "multinomial":
+        return chosen.log()
+    if name == "logistic":
+        return chosen.logit()
+    return weight * chosen / (1 + (weight - 1) * chosen)
+
+
 def likelihood(name: Likelihood, weight: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the loss of this name; `weight` is the Gaussian's. Raises ValueError for others."""
     if not weight > 0:
@@ -44,14 +57,3 @@ def likelihood(name: Likelihood, weight: float = 1.0) -> Callable[[Tensor, Tenso
     if name not in known:
         raise ValueError(f"likelihood is {name!r}; it must be one of {', '.join(known)}")
     return known[name]
-
-
-def popularity(name: Likelihood, rate: Tensor, weight: float = 1.0) -> Tensor:
-    """Return the scores that fit best if nothing is known of anybody, by the share who chose each.
-
-    Training that starts here need not learn first what is popular, which takes the logistic
-    likelihood of rare choices hundreds of steps. `rate` is strictly between 0 and 1.
-    """
-    if name == "gaussian":
-        return weight * rate / (1 + (weight - 1) * rate)
-    return rate.log() if name == "multinomial" else rate.logit()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.latent import divergence, draw
-from persona_agent.recommend.layers import layer, linear, read, reader
-from persona_agent.recommend.likelihoods import Likelihood, likelihood
+from persona_agent.recommend.layers import layer, linear, read, reader, shares, writer
+from persona_agent.recommend.likelihoods import Likelihood, knowing_nothing, likelihood
 from persona_agent.recommend.neural import Neural, dense, shuffled
 from persona_agent.recommend.training import Parameters, Tensor
 
@@ -46,11 +46,12 @@ class MultVAE(Neural):
 
     def start(self, data: Interactions, graph: Graph | None) -> Parameters:
         items = len(data.items)
+        bias = knowing_nothing(self.likelihood, shares(data), self.weight)
         return {
             **reader("encode", items, self.hidden, self.place),
             **layer("posterior", self.hidden, 2 * self.latent, self.place),
             **layer("decode", self.latent, self.hidden, self.place),
-            **layer("items", self.hidden, items, self.place),
+            **writer("items", self.hidden, bias, self.place),
         }
 
     def losses(self, parameters: Parameters, data: Interactions, epoch: int) -> Iterator[Tensor]:

@@ -14,7 +14,8 @@ from persona_agent.recommend.data import Csr, Histories, HistoryLike, Interactio
 from persona_agent.recommend.explain import Explanation, Reason
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import packed, unpacked
-from persona_agent.recommend.likelihoods import Likelihood, likelihood, popularity
+from persona_agent.recommend.layers import shares
+from persona_agent.recommend.likelihoods import Likelihood, knowing_nothing, likelihood
 from persona_agent.recommend.network import Network, adjacency, network, normalised
 from persona_agent.recommend.neural import Neural, dense, shuffled
 from persona_agent.recommend.paths import Edges, reasons, strongest_paths
@@ -79,7 +80,6 @@ class Nested(Neural):
 
         net = related(data, graph, self.relation)
         count, width = len(data.items), self.dimensions
-        rate = (np.bincount(data.item, minlength=count) + 0.5) / (len(data.users) + 1)
         learned = {
             "table": torch.randn(count + len(net.entities), width) / math.sqrt(width),
             "mix": torch.zeros(width, width),
@@ -89,11 +89,7 @@ class Nested(Neural):
         if self.personas > 1:
             learned["prototypes"] = torch.randn(self.personas, width)
             learned["sharpness"] = torch.zeros(())
-        given = {
-            "popularity": popularity(
-                self.likelihood, torch.from_numpy(rate.astype(np.float32)), self.weight
-            )
-        }
+        given = {"popularity": knowing_nothing(self.likelihood, shares(data), self.weight)}
         if len(net.heads):
             edges = normalised(adjacency(net))
             given["adjacency"] = as_tensor(edges, self.place)

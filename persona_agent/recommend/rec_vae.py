@@ -11,8 +11,8 @@ import numpy as np
 from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.latent import draw, log_density
-from persona_agent.recommend.layers import layer, linear, norm, read, reader
-from persona_agent.recommend.likelihoods import multinomial
+from persona_agent.recommend.layers import layer, linear, norm, read, reader, shares, writer
+from persona_agent.recommend.likelihoods import knowing_nothing, multinomial
 from persona_agent.recommend.neural import Neural, dense, shuffled
 from persona_agent.recommend.training import Parameters, Tensor, snapshot
 
@@ -56,6 +56,7 @@ class RecVAE(Neural):
 
     def start(self, data: Interactions, graph: Graph | None) -> Parameters:
         items = len(data.items)
+        bias = knowing_nothing("multinomial", shares(data))
         encoder = reader("encode1", items, self.hidden, self.place)
         for block in range(2, BLOCKS + 1):
             encoder |= layer(f"encode{block}", self.hidden, self.hidden, self.place)
@@ -63,7 +64,7 @@ class RecVAE(Neural):
             encoder |= norm(f"norm{block}", self.hidden, self.place)
         encoder |= layer("posterior", self.hidden, 2 * self.latent, self.place)
         old = {f"{BEFORE}{name}": one for name, one in snapshot(encoder).items()}
-        return {**encoder, **layer("items", self.latent, items, self.place), **old}
+        return {**encoder, **writer("items", self.latent, bias, self.place), **old}
 
     def losses(self, parameters: Parameters, data: Interactions, epoch: int) -> Iterator[Tensor]:
         people = data.histories()

@@ -61,6 +61,7 @@ _STEPS: Space = {
     "batch": Choice((64, 128, 256)),
     "learning_rate": Real(5e-4, 1e-2, log=True),
     "dropout": Real(0.3, 0.8),
+    "weight_decay": Real(1e-5, 2e-3, log=True),
 }
 _LIKELIHOOD: Space = {
     "likelihood": Choice(("multinomial", "logistic", "gaussian")),
@@ -80,8 +81,7 @@ SPACES: Mapping[type[Recommender], Space] = {
     MultDAE: {
         **_STEPS,
         **_LIKELIHOOD,
-        "hidden": Choice((100, 200, 400)),
-        "weight_decay": Real(1e-6, 1e-3, log=True),
+        "hidden": Choice((100, 200, 300, 400)),
     },
     MultVAE: {
         **_STEPS,

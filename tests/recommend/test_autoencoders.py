@@ -18,6 +18,7 @@ from persona_agent.recommend.layers import linear, read, reader
 from persona_agent.recommend.likelihoods import (
     Likelihood,
     gaussian,
+    knowing_nothing,
     likelihood,
     logistic,
     multinomial,
@@ -69,6 +70,24 @@ def test_the_multinomial_alone_does_not_care_for_a_constant_added_to_all_scores(
     assert float(multinomial(moved, chosen)) == pytest.approx(float(multinomial(scores, chosen)))
     for other in (logistic, gaussian):
         assert float(other(moved, chosen)) != pytest.approx(float(other(scores, chosen)))
+
+
+@pytest.mark.parametrize("name", ["multinomial", "gaussian", "logistic"])
+def test_scores_that_know_nothing_are_the_likeliest_that_are_the_same_for_all(
+    name: Likelihood, world: Interactions
+) -> None:
+    chosen = torch.from_numpy(world.matrix.toarray()).double()
+    scores = knowing_nothing(name, chosen.mean(dim=0), weight=3.0).requires_grad_()
+    likelihood(name, 3.0)(scores.expand(chosen.shape), chosen).backward()
+    torch.testing.assert_close(scores.grad, torch.zeros_like(scores), atol=1e-9, rtol=0)
+
+
+def test_before_its_first_step_a_model_ranks_by_what_is_popular(
+    make: Callable[..., Neural], world: Interactions
+) -> None:
+    counts = np.bincount(world.item, minlength=len(world.items))
+    bias = make().start(world, None)["items.bias"].detach().numpy()
+    assert (np.diff(bias[np.argsort(counts, kind="stable")]) >= 0).all()
 
 
 def test_unknown_likelihoods_and_weights_without_sense_are_errors() -> None:
