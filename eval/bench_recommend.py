@@ -18,7 +18,10 @@ from persona_agent.eval.datasets import movielens_100k
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
+from persona_agent.recommend.graph import Graph
+from persona_agent.recommend.kgat import KGAT
 from persona_agent.recommend.knn import ItemKNN
+from persona_agent.recommend.lightgcn import LightGCN
 from persona_agent.recommend.popular import Popularity
 from persona_agent.recommend.port import Recommender
 from persona_agent.recommend.rp3beta import RP3beta
@@ -38,6 +41,23 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     "rp3beta": [
         partial(RP3beta, alpha=alpha, neighbours=n) for alpha in (0.5, 0.6) for n in (200, 1000)
     ],
+    "lightgcn": [
+        partial(LightGCN, loss="softmax", batch=256, width=128, layers=2, learning_rate=5e-3, l2=l2)
+        for l2 in (0.01, 0.02)
+    ],
+    "kgat": [
+        partial(
+            KGAT,
+            loss="softmax",
+            batch=128,
+            layers=(64,),
+            learning_rate=1e-2,
+            l2=l2,
+            edges="facts",
+            edge_batch=16384,
+        )
+        for l2 in (0.003, 0.03)
+    ],
 }
 
 
@@ -46,11 +66,11 @@ def measure(*, quick: bool = False) -> dict[str, float]:
 
     Means over five splits (one if `quick`). `fit_s_*` is the median fit of the chosen settings.
     """
-    data = movielens_100k().liked()
-    splits = [per_user(data, seed=seed) for seed in range(1 if quick else SPLITS)]
+    data = movielens_100k()
+    splits = [per_user(data.liked(), seed=seed) for seed in range(1 if quick else SPLITS)]
     figures: dict[str, float] = {}
     for name, candidates in CANDIDATES.items():
-        runs = [tuned(candidates, split) for split in splits]
+        runs = [tuned(candidates, split, data.graph) for split in splits]
         figures[f"ndcg10_{name}"] = mean(quality for quality, _ in runs)
         figures[f"fit_s_{name}"] = median(seconds for _, seconds in runs)
     figures["foldin_p50_ms"] = fold_in(EASE(), splits[0].train)
@@ -59,14 +79,16 @@ def measure(*, quick: bool = False) -> dict[str, float]:
     return figures
 
 
-def tuned(candidates: Sequence[Callable[[], Recommender]], split: Split) -> tuple[float, float]:
+def tuned(
+    candidates: Sequence[Callable[[], Recommender]], split: Split, graph: Graph | None = None
+) -> tuple[float, float]:
     """Return the test NDCG@10 of the candidate that does best on validation, and its fit's time."""
     train, valid = split.train, split.valid
     best: tuple[float, float, Recommender] | None = None
     for make in candidates:
         model = make()
         begun = time.perf_counter()
-        model.fit(train)
+        model.fit(train, graph, valid=valid)
         seconds = time.perf_counter() - begun
         quality = evaluate(model, valid, ks=(10,)).mean(METRIC)
         if best is None or quality > best[0]:
