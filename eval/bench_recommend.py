@@ -52,11 +52,12 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
             batch=128,
             layers=(64,),
             learning_rate=1e-2,
-            l2=l2,
+            l2=0.03,
             edges="facts",
-            edge_batch=16384,
+            edge_batch=32_768,
+            every=3,
+            patience=2,
         )
-        for l2 in (0.003, 0.03)
     ],
 }
 
