@@ -23,7 +23,9 @@ from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
 from persona_agent.recommend.graph import Graph
+from persona_agent.recommend.kgat import KGAT
 from persona_agent.recommend.knn import ItemKNN
+from persona_agent.recommend.lightgcn import LightGCN
 from persona_agent.recommend.mult_dae import MultDAE
 from persona_agent.recommend.mult_vae import MultVAE
 from persona_agent.recommend.popular import Popularity
@@ -116,6 +118,24 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
     ],
     "amp_cf": [partial(AMPCF, l2=l2) for l2 in (8.0, 10.0)],
     "amp_cf_one_persona": [partial(AMPCF, personas=1, l2=l2) for l2 in (8.0, 10.0)],
+    "lightgcn": [
+        partial(LightGCN, loss="softmax", batch=256, width=128, layers=2, learning_rate=5e-3, l2=l2)
+        for l2 in (0.01, 0.02)
+    ],
+    "kgat": [
+        partial(
+            KGAT,
+            loss="softmax",
+            batch=128,
+            layers=(64,),
+            learning_rate=1e-2,
+            l2=0.03,
+            edges="facts",
+            edge_batch=32_768,
+            every=3,
+            patience=2,
+        )
+    ],
 }
 
 

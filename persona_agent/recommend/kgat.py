@@ -33,12 +33,15 @@ Operators: TypeAlias = Sequence[tuple[Tensor, Tensor]]  # a layer's matrix and i
 class KGAT(Neural):
     """s_ui = e*_u . e*_i over the graph of people, items, entities and their relations.
 
-    e* = [e^(0); |e^(1)|; ..; |e^(L)|], lengths 1, with e_h^(l+1) = LeakyReLU(W1 (e_h + n_h) + b1)
-    + LeakyReLU(W2 (e_h * n_h) + b2) and n_h = sum over edges (h, r, t) of pi(h, r, t) e_t^(l);
-    dropout after each layer, of the widths `layers`. An epoch is a pass over the choices
+    e* = [e^(0); e^(1) / |e^(1)|; ..; e^(L) / |e^(L)|] with
+
+        e_h^(l+1) = LeakyReLU(W1 (e_h^(l) + n_h) + b1) + LeakyReLU(W2 (e_h^(l) * n_h) + b2)
+        n_h = sum over edges (h, r, t) of pi(h, r, t) e_t^(l)
+
+    and dropout after each layer, of the widths `layers`. An epoch is a pass over the choices
     (`choices.losses`), one over the edges (`transr.losses`), and pi anew from TransR
     (`transr.attention`), without gradient. In the first epoch pi is a random walk
-    (`network.walk`).
+    (`network.walk`). `l2` penalises the e* that a step touches.
 
     Everybody is folded in, known in training or not, as a head of edges to the history H,
     without changing the others' layers. This is the propagation itself, but that

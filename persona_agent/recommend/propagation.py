@@ -18,14 +18,14 @@ def as_tensor(matrix: Csr, place: str) -> Tensor:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
+        made = torch.sparse_csr_tensor(
             torch.from_numpy(matrix.indptr.astype(np.int64)),
             torch.from_numpy(matrix.indices.astype(np.int64)),
             torch.from_numpy(matrix.data.astype(np.float32)),
             size=matrix.shape,
-            device=place,
             check_invariants=False,  # scipy made the indices
         )
+    return made.to(place)
 
 
 def spread(matrix: Tensor, table: Tensor, transposed: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from persona_agent.eval.datasets import movielens_100k
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
+from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.popular import Popularity
 from persona_agent.recommend.splits import per_user
 
@@ -44,10 +45,13 @@ def test_validation_chooses_and_test_judges(world: Interactions) -> None:
         tuned([], split)
 
 
-def test_every_candidate_is_a_model_that_fits(world: Interactions) -> None:
+def test_every_candidate_is_a_model_that_fits(world: Interactions, world_graph: Graph) -> None:
     for name, candidates in CANDIDATES.items():
         for make in candidates:
-            assert make().fit(world).recommend([["i00"]], 3).positions.shape == (1, 3), name
+            assert make().fit(world, world_graph).recommend([["i00"]], 3).positions.shape == (
+                1,
+                3,
+            ), name
 
 
 def test_times_are_times_and_the_crowd_has_the_size_asked_for(world: Interactions) -> None:
