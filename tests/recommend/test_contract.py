@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from persona_agent.errors import InputError, NotFitted
+from persona_agent.recommend.amp_cf import AMPCF
 from persona_agent.recommend.data import Histories, Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate
@@ -24,6 +25,13 @@ MODELS: dict[str, Callable[[], Recommender]] = {
     "item_knn": lambda: ItemKNN(neighbours=8, shrinkage=2.0),
     "ease": lambda: EASE(l2=5.0),
     "rp3beta": lambda: RP3beta(neighbours=8),
+    "amp_cf": lambda: AMPCF(personas=2, width=8, l2=1.0, epochs=30, batch=16),
+    "amp_cf_2020": lambda: AMPCF(
+        personas=3, width=8, l2=1.0, scoring="2020", keep_people=False, epochs=30, batch=16
+    ),
+    "amp_cf_sampled": lambda: AMPCF(
+        personas=2, width=8, loss="sampled", confident=0.1, undecided=0.1, epochs=10, batch=64
+    ),
 }
 CLOSE = 1e-5  # float32, and matrix products that sum in another order
 
