@@ -189,7 +189,8 @@ def mean_attention(attention: FloatArray, rows: IntArray, columns: IntArray) -> 
     """
     summed = np.zeros(attention.shape[:2])
     np.add.at(summed, rows, attention[rows, :, columns].astype(np.float64))
-    return summed / np.maximum(summed.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    shares: PerUser = summed / np.maximum(summed.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return shares
 
 
 def effective_personas(shares: PerUser) -> PerUser:
