@@ -18,6 +18,7 @@ from persona_agent.program import Program
 from persona_agent.propose import Draft, Proposer, Situated
 
 MOST_TASTES = 3
+STRONGEST = 12  # own items that a taste is named after: more blur it
 EXAMPLES = 3
 
 
@@ -49,10 +50,11 @@ def taste_proposer(
 ) -> Proposer:
     """Return a proposer of lines such as "Often chooses Film-Noir of the 1940s, such as Laura".
 
-    The strongest `most` tastes are named, by `name`. The first round proposes all together and
-    each alone, later rounds each alone that is not in the persona. `tastes_of` is told only of
-    items that the user liked before the gate's interactions; what its model was fitted on is for
-    the caller to see to: not on the interactions that the gate judges by.
+    The strongest `most` tastes are named, by `name`, after the 12 items that hold each up most.
+    The first round proposes all together and each alone, later rounds each alone that is not in
+    the persona. `tastes_of` is told only of items that the user liked before the gate's
+    interactions; what its model was fitted on is for the caller to see to: not on the
+    interactions that the gate judges by.
     """
 
     def propose(situated: Situated) -> Program[list[Draft]]:
@@ -60,7 +62,7 @@ def taste_proposer(
         liked = item_history(events).liked
         tastes = [one for one in tastes_of(liked) if one.ids] if liked else []
         tastes.sort(key=lambda one: -one.share)
-        groups = [catalogue.items.positions(one.ids).tolist() for one in tastes[:most]]
+        groups = [catalogue.items.positions(one.ids[:STRONGEST]).tolist() for one in tastes[:most]]
         named = yield from name(catalogue, groups)
         evidence: dict[str, list[str]] = {}
         for event in events:
