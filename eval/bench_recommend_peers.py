@@ -61,7 +61,7 @@ OURS = {
     "recbole_ease": "ease",
     "cornac_ease": "ease",
     "cornac_vaecf": "mult_vae",
-    "implicit_als": "ease",
+    "implicit_als": "mult_dae_logistic",
 }
 
 

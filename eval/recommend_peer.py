@@ -126,7 +126,7 @@ def implicit(folder: Path) -> Iterator[Run]:
     places = np.array([(row[user], column[item]) for user, item in _pairs(folder)])
     ones = np.ones(len(places), np.float32)
     matrix = sparse.csr_matrix((ones, places.T), shape=(len(users), len(items)))
-    grid = itertools.product((16, 32, 64), (1.0, 10.0, 30.0), (1.0, 2.0, 5.0))
+    grid = itertools.product((32, 64, 128), (10.0, 30.0, 60.0), (2.0, 5.0, 10.0))
     for number, (factors, penalty, alpha) in enumerate(grid):
         model = AlternatingLeastSquares(
             factors=factors, regularization=penalty, alpha=alpha, random_state=0
