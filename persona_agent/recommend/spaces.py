@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from persona_agent.recommend.amp_cf import AMPCF
 from persona_agent.recommend.ease import EASE
+from persona_agent.recommend.kgat import KGAT
 from persona_agent.recommend.knn import ItemKNN
+from persona_agent.recommend.lightgcn import LightGCN
 from persona_agent.recommend.mult_dae import MultDAE
 from persona_agent.recommend.mult_vae import MultVAE
+from persona_agent.recommend.nested import Nested
 from persona_agent.recommend.port import Recommender
 from persona_agent.recommend.rec_vae import RecVAE
 from persona_agent.recommend.rp3beta import RP3beta
@@ -96,5 +100,31 @@ SPACES: Mapping[type[Recommender], Space] = {
         "hidden": Choice((100, 200, 400)),
         "latent": Choice((32, 64, 128)),
         "gamma": Real(2e-3, 3e-2, log=True),
+    },
+    LightGCN: {
+        "width": Choice((64, 128)),
+        "layers": Choice((1, 2, 3)),
+        "loss": Choice(("bpr", "softmax")),
+        "learning_rate": Real(1e-3, 2e-2, log=True),
+        "l2": Real(3e-3, 1e-1, log=True),
+    },
+    KGAT: {
+        "loss": Choice(("bpr", "softmax")),
+        "learning_rate": Real(1e-3, 2e-2, log=True),
+        "l2": Real(3e-3, 1e-1, log=True),
+    },
+    AMPCF: {
+        "personas": Choice((1, 2, 4)),
+        "width": Choice((16, 32, 64)),
+        "l2": Real(3, 20, log=True),
+        "learning_rate": Real(3e-3, 3e-2, log=True),
+    },
+    Nested: {
+        **_LIKELIHOOD,
+        "personas": Choice((1, 2, 4)),
+        "learning_rate": Real(1.5e-3, 1.5e-2, log=True),
+        "dropout": Real(0.5, 0.9),
+        "weight_decay": Real(1e-5, 1e-2, log=True),
+        "temperature": Real(0.05, 1, log=True),
     },
 }

@@ -7,7 +7,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from persona_agent.eval.bench_recommend import CANDIDATES, crowd, fold_in, serving, tuned
+from persona_agent.eval.bench_recommend import (
+    CANDIDATES,
+    FOLDED_IN,
+    SLOW,
+    crowd,
+    fold_in,
+    serving,
+    tuned,
+)
 from persona_agent.eval.datasets import movielens_100k
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
@@ -52,6 +60,10 @@ def test_every_candidate_is_a_model_that_fits(world: Interactions, world_graph: 
                 1,
                 3,
             ), name
+
+
+def test_what_is_slow_or_folded_in_is_a_candidate() -> None:
+    assert {*SLOW, *FOLDED_IN} <= set(CANDIDATES)
 
 
 def test_times_are_times_and_the_crowd_has_the_size_asked_for(world: Interactions) -> None:
