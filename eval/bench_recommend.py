@@ -186,8 +186,8 @@ def measure(*, quick: bool = False, peers: bool = False) -> dict[str, float | No
     histories = splits[0].train.histories().lists()[:PERSONS]
     figures["foldin_p50_ms"] = fold_in(first["ease"].model, histories)
     for name in FOLDED_IN:
-        chosen = first.get(name)
-        figures[f"foldin_p50_ms_{name}"] = chosen and fold_in(chosen.model, histories)
+        there = name in first
+        figures[f"foldin_p50_ms_{name}"] = fold_in(first[name].model, histories) if there else None
     people = 2_000 if quick else PEOPLE
     figures["top20_ms_per_1000_users"] = serving(ItemKNN(neighbours=50), people, ITEMS)
     if peers:
