@@ -11,7 +11,7 @@ from persona_agent.bridge.catalogue import Catalogue
 from persona_agent.bridge.history import ItemHistory
 from persona_agent.bridge.naming import by_lift
 from persona_agent.bridge.tools import RecommenderTools
-from persona_agent.program import Ports, run
+from persona_agent.drive import Ports, run
 from persona_agent.recommend.amp_cf import AMPCF
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.item_table import ItemTable
