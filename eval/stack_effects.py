@@ -253,11 +253,11 @@ def verdict(
     elif relation > 0:
         said.append("The graph helps, but shuffled facts are not shown to help less.")
     else:
-        said.append(f"Relations are {_not_shown(relation)}{_bound(main['relation'])}.")
+        said.append(f"Relations {_not_shown(main['relation'])}.")
     if personas > 0:
         said.append("Personas help.")
     else:
-        said.append(f"Personas are {_not_shown(personas)}{_bound(main['personas'])}.")
+        said.append(f"Personas {_not_shown(main['personas'])}.")
     said.append(_stacking(main["relation x personas"], simple))
     interval = best.contrast.interval
     if interval.low > 0:
@@ -288,12 +288,12 @@ def _sign(effect: Effect) -> int:
     return 1 if effect.contrast.interval.mean > 0 else -1
 
 
-def _not_shown(sign: int) -> str:
-    return "worse than none" if sign < 0 else "not shown to help"
+def _not_shown(effect: Effect) -> str:
+    return "make it worse" if _sign(effect) < 0 else f"are not shown to help{_bound(effect)}"
 
 
 def _bound(effect: Effect) -> str:
-    return f" (effects from {effect.contrast.detectable:.3f} would have been seen)"
+    return f" (an effect of {effect.contrast.detectable:.3f} would have been seen)"
 
 
 def _row(arm: str, found: Table) -> Row:

@@ -13,6 +13,7 @@ from persona_agent.eval.statistics import Interval
 INK, MUTED, GOOD, BAD = "#1f2933", "#8a97a6", "#2f855a", "#c05621"
 BAR, NONE, GRAPH = "#5a6b7b", "#2b6cb0", "#b7791f"
 DPI = 130
+LEGEND = "NDCG@10, 95% over users. Blue: no relation, gold: graph,\npale: controls, dark: bars; dotted: EASE"
 
 
 def draw(findings: Sequence[Finding], folder: Path) -> list[Path]:
@@ -43,7 +44,7 @@ def _arms(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no types h
         ease = next(row.ndcg.mean for row in rows if row.arm == "ease")
         axes.axvline(ease, color=INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows)), [row.arm for row in rows], fontsize=7)
-        axes.set_xlabel("NDCG@10, 95% over users; dotted: EASE", fontsize=8)
+        axes.set_xlabel(LEGEND, fontsize=8)
         # popularity is far below all others, and would press them together
         low = min(row.ndcg.low for row in rows if row.arm != "popularity")
         axes.set_xlim(left=low - 0.005)

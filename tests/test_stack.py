@@ -92,12 +92,12 @@ def test_the_verdict_says_what_the_rules_say() -> None:
     assert stacking.startswith("They are sub-additive")
     assert "They do not stack" in found({"relation": 0.02, "personas": 0.03, "both": -0.025})[2]
     nothing = found({})
-    assert nothing[0].startswith("Relations are not shown to help (effects from 0.00")
+    assert nothing[0].startswith("Relations are not shown to help (an effect of 0.00")
     assert nothing[2].startswith("That they stack is not shown: not both help alone")
     assert (
         nothing[3] == "The best cell on validation, graph-k4-multinomial, is worse than tuned EASE."
     )
-    assert found({"personas": -0.02})[1].startswith("Personas are worse than none")
+    assert found({"personas": -0.02})[1].startswith("Personas make it worse")
 
 
 def test_a_slope_is_found_and_a_missing_one_is_not() -> None:
