@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,11 @@ DATASETS = ("ml-100k", "ml-latest-small", "lastfm")
     help="A study that was stopped goes on from here.",
 )
 @click.option(
-    "--data", type=click.Path(exists=True, path_type=Path), help="[env PERSONA_AGENT_DATA]"
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    envvar="PERSONA_AGENT_DATA",
+    show_envvar=True,
+    help="The folder of the data sets other than ml-100k.",
 )
 @click.option("--quick", is_flag=True, help="MovieLens-100K, one trial, one split: a minute.")
 @click.option("--dry-run", is_flag=True, help="Fit each arm once and tell how long all would take.")
@@ -65,14 +68,12 @@ def stack(
     Every combination of relation, personas and likelihood of one model, with controls and simple
     bars, tuned alike: means, contrasts with intervals, and a verdict by rules fixed before. The
     report is OUT/report.md with pictures; every fit is kept in OUT, so that a stopped study goes
-    on. All data sets but ml-100k are read from the folder PERSONA_AGENT_DATA.
+    on.
     """
     from persona_agent.eval import stack as study  # late: needs the extra `recommend`
     from persona_agent.eval import stack_report
     from persona_agent.eval.stack_design import Design
 
-    if data is None and (known := os.environ.get("PERSONA_AGENT_DATA")):
-        data = Path(known)
     if quick:
         given |= {"trials": 1, "splits": 1, "seeds": 1}
         datasets = datasets or DATASETS[:1]
