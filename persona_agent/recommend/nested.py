@@ -38,9 +38,10 @@ class Nested(Neural):
     Items: e = sum over l = 0..layers of A^l E, A the normalised graph of `relation`, E learned
     for items and entities, users starting at 0; LightGCN takes the mean, which shrinks what is
     learned by how many layers there are. Personas come from the history x, so that nobody needs a
-    row: item i belongs to persona k with c_ik = softmax_k(cos(e_i, m_k) / temperature), and p_k = W [sum_i x_i c_ik e_i |x| / sqrt(sum_i x_i^2 c_ik^2)] + offset; the root makes a
-    persona of few items as long as one of all. Score: sum_k a_k r_k + bias with r_k = p_k . e_i
-    and a = softmax_k(sharpness r).
+    row: item i belongs to persona k with c_ik = softmax_k(cos(e_i, m_k) / temperature), and
+    p_k = W [sum_i x_i c_ik e_i |x| / sqrt(sum_i x_i^2 c_ik^2)] + offset; the root makes a persona
+    of few items as long as one of all. Score: sum_k a_k r_k + bias with r_k = p_k . e_i and
+    a = softmax_k(sharpness r).
 
     One persona without relations is a linear Mult-DAE with tied weights; "interactions" adds
     users as LightGCN does, "graph" facts as well, "graph_only" facts alone. Everything starts
