@@ -28,6 +28,7 @@ from persona_agent.recommend.knn import ItemKNN
 from persona_agent.recommend.lightgcn import LightGCN
 from persona_agent.recommend.mult_dae import MultDAE
 from persona_agent.recommend.mult_vae import MultVAE
+from persona_agent.recommend.nested import Nested
 from persona_agent.recommend.popular import Popularity
 from persona_agent.recommend.port import Recommender
 from persona_agent.recommend.rec_vae import RecVAE
@@ -116,6 +117,7 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
             dropout=0.7,
         ),
     ],
+    "nested": [Nested, partial(Nested, relation="graph")],
     "amp_cf": [partial(AMPCF, l2=l2) for l2 in (8.0, 10.0)],
     "amp_cf_one_persona": [partial(AMPCF, personas=1, l2=l2) for l2 in (8.0, 10.0)],
     "lightgcn": [
@@ -141,6 +143,7 @@ CANDIDATES: Mapping[str, Sequence[Callable[[], Recommender]]] = {
 
 # Those whose fits take more than a few seconds, and those whose fold-in is more than a product.
 SLOW = (
+    "nested",
     "mult_vae",
     "mult_vae_logistic",
     "rec_vae",

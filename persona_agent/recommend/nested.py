@@ -46,19 +46,20 @@ class Nested(Neural):
     One persona without relations is a linear Mult-DAE with tied weights; "interactions" adds
     users as LightGCN does, "graph" facts as well, "graph_only" facts alone. Everything starts
     where it means nothing (W at identity, bias at popularity, sharpness at 1), and
-    `weight_decay` pulls it back there; E starts at random and is pulled to 0.
+    `weight_decay` pulls it back there; E starts at random and is pulled to 0. The defaults are
+    what did best on MovieLens (docs/results/stack.md).
     """
 
-    batch: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 6.5e-3
+    weight_decay: float = 7e-4
     relation: Relation = "none"
     personas: int = 1
-    likelihood: Likelihood = "multinomial"
-    weight: float = 10.0
+    likelihood: Likelihood = "gaussian"
+    weight: float = 1.5
     dimensions: int = 64
     layers: int = 2
-    dropout: float = 0.5
-    temperature: float = 0.1
+    dropout: float = 0.6
+    temperature: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
