@@ -237,9 +237,9 @@ def test_a_benchmark_ends_with_one_flat_json_object(name: str, keys: set[str]) -
     done = CliRunner().invoke(cli, ["bench", name, "--quick", "--json"])
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert keys <= set(figures)
-    assert all(isinstance(value, (int, float)) for value in figures.values())
-    assert all(value > 0 for value in figures.values())
+    found = {key: value for key, value in figures.items() if value is not None}  # None: too slow
+    assert keys <= set(found)
+    assert all(isinstance(value, (int, float)) and value > 0 for value in found.values())
 
 
 def test_the_number_of_model_calls_is_that_of_rounds_however_many_users() -> None:
