@@ -7,6 +7,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed
-from persona_agent.eval.embedded_postgresql import new_schema as schema_of
+from persona_agent.eval.bench.embedded_postgresql import embedded_postgresql, is_installed
+from persona_agent.eval.bench.embedded_postgresql import new_schema as schema_of
 from persona_agent.llm.local import embedded_model
 from persona_agent.llm.openai import OpenAILLM
 from persona_agent.llm.served import served as served_by
@@ -171,8 +172,9 @@ def served(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[OpenAILLM
         adapters={"ann": str(new_lora(0))},
         context_tokens=2048,
     )
+    small = replace(plan, environment={**plan.environment, "VLLM_CPU_KVCACHE_SPACE": "2"})
     with (
-        served_by(plan, port) as base_url,
+        served_by(small, port) as base_url,
         OpenAILLM("small", base_url=base_url, timeout_s=120) as llm,
     ):
         yield llm

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from persona_agent.eval import bench_memory
-from persona_agent.eval.bench_memory import Size
+from persona_agent.eval.bench import memory as bench_memory
+from persona_agent.eval.bench.memory import Size
 
 pytestmark = pytest.mark.real("faiss")
 

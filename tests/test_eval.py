@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from persona_agent.cli import cli
 from persona_agent.errors import InputError
-from persona_agent.eval import bench_loop, movielens
+from persona_agent.eval import movielens
+from persona_agent.eval.bench import loop as bench_loop
 from persona_agent.eval.biases import ITEM_PRIOR, USER_PRIOR, fit, of_others
 from persona_agent.eval.movielens import Film, MovieLens, Rating
 from persona_agent.eval.statistics import Interval, clustered_mean, paired, share_worse

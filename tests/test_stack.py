@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from persona_agent.errors import InputError, NotEnoughData
-from persona_agent.eval.stack import run_study
-from persona_agent.eval.stack_contrasts import controls, registered, simple_effects
-from persona_agent.eval.stack_design import Cell, Cells, Design, cells_of
-from persona_agent.eval.stack_effects import BEST, Table
-from persona_agent.eval.stack_report import write
-from persona_agent.eval.stack_store import open_store, saved_design
-from persona_agent.eval.stack_verdict import Effect, verdict
+from persona_agent.eval.stack.contrasts import controls, registered, simple_effects
+from persona_agent.eval.stack.design import Cell, Cells, Design, cells_of
+from persona_agent.eval.stack.effects import BEST, Table
+from persona_agent.eval.stack.report import write
+from persona_agent.eval.stack.store import open_store, saved_design
+from persona_agent.eval.stack.study import run_study
+from persona_agent.eval.stack.verdict import Effect, verdict
 from persona_agent.eval.statistics import contrast, trend
 
 SMALL = Design(("ml-100k",), trials=1, splits=1, epochs=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from persona_agent.errors import InputError
-from persona_agent.eval.stack_design import NESTED, Cell, Design, Range, cells_of, points
+from persona_agent.eval.stack.design import NESTED, Cell, Design, Range, cells_of, points
 
 COUNT = 8
 

@@ -9,15 +9,13 @@ from contextlib import redirect_stdout
 
 import click
 
-from persona_agent.eval import (
-    bench_act,
-    bench_cluster,
-    bench_faults,
-    bench_generation,
-    bench_loop,
-    bench_memory,
-    bench_peers,
-)
+from persona_agent.eval.bench import act as act_bench
+from persona_agent.eval.bench import cluster as cluster_bench
+from persona_agent.eval.bench import faults as faults_bench
+from persona_agent.eval.bench import generation as generation_bench
+from persona_agent.eval.bench import loop as loop_bench
+from persona_agent.eval.bench import mem0
+from persona_agent.eval.bench import memory as memory_bench
 
 
 @click.group()
@@ -30,7 +28,7 @@ def bench() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def loop(quick: bool, as_json: bool) -> None:
     """Align many users with a model that costs nothing: what the framework itself costs."""
-    _show(bench_loop.measure(users=200 if quick else 1000), as_json)
+    _show(loop_bench.measure(users=200 if quick else 1000), as_json)
 
 
 @bench.command()
@@ -38,7 +36,7 @@ def loop(quick: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def act(quick: bool, as_json: bool) -> None:
     """Answer one question at 1,000 memories: everything but the model, and the embedding."""
-    _show(bench_act.measure(repeats=50 if quick else 300), as_json)
+    _show(act_bench.measure(repeats=50 if quick else 300), as_json)
 
 
 @bench.command()
@@ -49,9 +47,9 @@ def act(quick: bool, as_json: bool) -> None:
 )
 def memory(quick: bool, as_json: bool, peers: bool) -> None:
     """Add and search memories of many users, beside raw sqlite3 and FAISS."""
-    figures = bench_memory.run(quick=quick)
+    figures = memory_bench.run(quick=quick)
     if peers:
-        figures |= bench_peers.measure(quick=quick)
+        figures |= mem0.measure(quick=quick)
     _show(figures, as_json)
 
 
@@ -65,7 +63,7 @@ def generation(quick: bool, as_json: bool, compare: bool) -> None:
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
-    _show(bench_generation.measure(quick=quick, compare=compare, tell=tell), as_json)
+    _show(generation_bench.measure(quick=quick, compare=compare, tell=tell), as_json)
 
 
 @bench.command()
@@ -74,7 +72,7 @@ def generation(quick: bool, as_json: bool, compare: bool) -> None:
 def faults(quick: bool, as_json: bool) -> None:
     """Kill writers, let many write at once, forget: what is lost, doubled, leaked or left."""
     kills, operations = (10, 1_000) if quick else (200, 100_000)
-    _show(bench_faults.measure(kills=kills, operations=operations), as_json)
+    _show(faults_bench.measure(kills=kills, operations=operations), as_json)
 
 
 @bench.command()
@@ -83,7 +81,7 @@ def faults(quick: bool, as_json: bool) -> None:
 def cluster(quick: bool, as_json: bool) -> None:
     """Align users by one worker on Ray, by two, and by two of which one is killed half way."""
     with redirect_stdout(sys.stderr):  # Ray prints of its own accord
-        figures = bench_cluster.measure(users=80 if quick else 200)
+        figures = cluster_bench.measure(users=80 if quick else 200)
     _show(figures, as_json)
 
 
@@ -95,9 +93,11 @@ def cluster(quick: bool, as_json: bool) -> None:
 )
 def recommend(quick: bool, as_json: bool, peers: bool) -> None:
     """Rank films of MovieLens-100K by every recommender: how good, how fast."""
-    from persona_agent.eval import bench_recommend  # late: needs the extra `recommend`
+    from persona_agent.eval.bench import (
+        recommend as recommend_bench,
+    )  # late: needs the extra `recommend`
 
-    _show(bench_recommend.measure(quick=quick, peers=peers), as_json)
+    _show(recommend_bench.measure(quick=quick, peers=peers), as_json)
 
 
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:

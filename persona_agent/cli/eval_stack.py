@@ -70,9 +70,9 @@ def stack(
     report is OUT/report.md with pictures; every fit is kept in OUT, so that a stopped study goes
     on.
     """
-    from persona_agent.eval import stack as study  # late: needs the extra `recommend`
-    from persona_agent.eval import stack_report
-    from persona_agent.eval.stack_design import Design
+    from persona_agent.eval.stack import report as stack_report
+    from persona_agent.eval.stack import study  # late: needs the extra `recommend`
+    from persona_agent.eval.stack.design import Design
 
     if quick:
         given |= {"trials": 1, "splits": 1, "seeds": 1}

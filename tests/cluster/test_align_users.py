@@ -21,7 +21,7 @@ from persona_agent.align import AlignOptions
 from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
 from persona_agent.cluster.align import check_machines
 from persona_agent.errors import BackendError, StoreError
-from persona_agent.eval.bench_cluster import (
+from persona_agent.eval.bench.cluster import (
     OPTIONS,
     Audit,
     Killer,

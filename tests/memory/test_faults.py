@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_agent.eval import bench_faults
+from persona_agent.eval.bench import faults as bench_faults
 from persona_agent.memory.failpoint import NAMES
 from persona_agent.memory.store import Store
 from persona_agent.memory.verify import verify

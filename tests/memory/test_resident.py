@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persona_agent.eval.resident import measure
+from persona_agent.eval.bench.resident import measure
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.generations import label_of
 from persona_agent.memory.store import Store

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from persona_agent.eval.bench_recommend import (
+from persona_agent.eval.bench.recommend import (
     CANDIDATES,
     FOLDED_IN,
     SLOW,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persona_agent.eval.bench_recommend import CANDIDATES
-from persona_agent.eval.bench_recommend_peers import OURS, judge, seconds_to, write
+from persona_agent.eval.bench.recommend import CANDIDATES
+from persona_agent.eval.bench.recommend_peers import OURS, judge, seconds_to, write
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.ease import EASE
 from persona_agent.recommend.evaluate import evaluate

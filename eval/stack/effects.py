@@ -15,16 +15,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from persona_agent.eval.stack import chosen, finals_of
-from persona_agent.eval.stack_contrasts import Weights, controls, registered, simple_effects
-from persona_agent.eval.stack_design import (
+from persona_agent.eval.stack.contrasts import Weights, controls, registered, simple_effects
+from persona_agent.eval.stack.design import (
     METRIC,
     Design,
     Settings,
 )
-from persona_agent.eval.stack_fit import Fit, prepared
-from persona_agent.eval.stack_store import Store
-from persona_agent.eval.stack_verdict import Effect, verdict
+from persona_agent.eval.stack.fit import Fit, prepared
+from persona_agent.eval.stack.store import Store
+from persona_agent.eval.stack.study import chosen, finals_of
+from persona_agent.eval.stack.verdict import Effect, verdict
 from persona_agent.eval.statistics import (
     Interval,
     Trend,

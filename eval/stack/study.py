@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_agent.errors import Diverged
-from persona_agent.eval.stack_design import Arm, Design, Settings
-from persona_agent.eval.stack_fit import Task, prepared, run
-from persona_agent.eval.stack_store import Store, open_store
+from persona_agent.eval.stack.design import Arm, Design, Settings
+from persona_agent.eval.stack.fit import Task, prepared, run
+from persona_agent.eval.stack.store import Store, open_store
 from persona_agent.types import Record
 
 

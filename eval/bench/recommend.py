@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from persona_agent.eval import bench_recommend_peers
+from persona_agent.eval.bench import recommend_peers
 from persona_agent.eval.datasets import movielens_100k
 from persona_agent.recommend.amp_cf import AMPCF
 from persona_agent.recommend.data import Interactions
@@ -195,7 +195,7 @@ def measure(*, quick: bool = False, peers: bool = False) -> dict[str, float | No
     figures["top20_ms_per_1000_users"] = serving(ItemKNN(neighbours=50), people, ITEMS)
     if peers:
         ours = {name: one.make for name, one in first.items()}
-        figures |= bench_recommend_peers.measure(splits[0], ours, data.graph)
+        figures |= recommend_peers.measure(splits[0], ours, data.graph)
     return figures
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from persona_agent.errors import InputError, NotEnoughData
-from persona_agent.eval.stack_design import Design
-from persona_agent.eval.stack_fit import Fit, PerUser, Task
+from persona_agent.eval.stack.design import Design
+from persona_agent.eval.stack.fit import Fit, PerUser, Task
 
 FORMAT = 1
 FIXED = ("protocol", "trials", "epochs", "seed")  # of a design: what decides a fit

@@ -1,6 +1,6 @@
 """What the index really takes: a process of its own asks for every user, and reads its size.
 
-python -m persona_agent.eval.resident DATABASE MAX_BYTES
+python -m persona_agent.eval.bench.resident DATABASE MAX_BYTES
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ class Resident:
 
 def measure(database: Path, max_bytes: int) -> Resident:
     """Return what a new process measures that holds an index of at most `max_bytes`."""
-    command = [sys.executable, "-m", "persona_agent.eval.resident", str(database), str(max_bytes)]
+    command = [
+        sys.executable,
+        "-m",
+        "persona_agent.eval.bench.resident",
+        str(database),
+        str(max_bytes),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BackendError(f"the process that was to be measured failed: {done.stderr[-500:]}")

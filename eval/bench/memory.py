@@ -23,8 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from persona_agent.eval import resident
-from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
+from persona_agent.eval.bench import resident
+from persona_agent.eval.bench.embedded_postgresql import (
+    embedded_postgresql,
+    is_installed,
+    new_schema,
+)
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.index import Index
 from persona_agent.memory.store import Store

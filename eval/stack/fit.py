@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from persona_agent.errors import Diverged
 from persona_agent.eval.datasets import open_dataset
-from persona_agent.eval.stack_design import CORE, METRIC, MODELS, Arm, Design, Protocol, Settings
+from persona_agent.eval.stack.design import CORE, METRIC, MODELS, Arm, Design, Protocol, Settings
 from persona_agent.recommend.evaluate import evaluate
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import IdArray

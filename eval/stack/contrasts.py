@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from persona_agent.eval.stack_design import (
+from persona_agent.eval.stack.design import (
     CONTROLLED,
     DIMENSIONS,
     LIKELIHOODS,

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from persona_agent.eval.stack_design import Design, Settings
-from persona_agent.eval.stack_effects import Finding, finding
-from persona_agent.eval.stack_plots import draw
-from persona_agent.eval.stack_store import Store
-from persona_agent.eval.stack_verdict import Effect
+from persona_agent.eval.stack.design import Design, Settings
+from persona_agent.eval.stack.effects import Finding, finding
+from persona_agent.eval.stack.plots import draw
+from persona_agent.eval.stack.store import Store
+from persona_agent.eval.stack.verdict import Effect
 from persona_agent.eval.statistics import Interval
 
 DETAILS = ("recall@20", "ndcg@100", "coverage@10", "genre_distance@10")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from persona_agent.errors import PersonaAgentError
-from persona_agent.eval.stack_effects import Finding
-from persona_agent.eval.stack_verdict import Effect
+from persona_agent.eval.stack.effects import Finding
+from persona_agent.eval.stack.verdict import Effect
 from persona_agent.eval.statistics import Interval
 
 INK, MUTED, GOOD, BAD = "#1f2933", "#8a97a6", "#2f855a", "#c05621"

@@ -22,9 +22,13 @@ from persona_agent.aligner import KEY
 from persona_agent.cluster import Engine, Fleet, Progress, Report, align_users
 from persona_agent.cluster.driver import connected
 from persona_agent.errors import BackendError
-from persona_agent.eval.bench_loop import EVENTS, GENRES
+from persona_agent.eval.bench.embedded_postgresql import (
+    embedded_postgresql,
+    is_installed,
+    new_schema,
+)
+from persona_agent.eval.bench.loop import EVENTS, GENRES
 from persona_agent.eval.capacity import Load, worker_users_per_s
-from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
 from persona_agent.eval.movielens import RATING
 from persona_agent.llm import FakeLLM
 from persona_agent.memory.store import Store

@@ -25,8 +25,12 @@ from typing import IO, cast
 
 import numpy as np
 
-from persona_agent.eval.embedded_postgresql import embedded_postgresql, is_installed, new_schema
-from persona_agent.eval.fault_writer import DIM, EMBEDDER
+from persona_agent.eval.bench.embedded_postgresql import (
+    embedded_postgresql,
+    is_installed,
+    new_schema,
+)
+from persona_agent.eval.bench.fault_writer import DIM, EMBEDDER
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.failpoint import NAMES
@@ -53,7 +57,7 @@ ODD = [
     "a\nb",
     "; DROP TABLE--",
 ]
-WRITER = [sys.executable, "-m", "persona_agent.eval.fault_writer"]
+WRITER = [sys.executable, "-m", "persona_agent.eval.bench.fault_writer"]
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""The study whether relations and personas stack."""
