@@ -7,6 +7,7 @@ package, the others from a folder of data. Values are as in the source; binarise
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from persona_agent.recommend.readers import (
 )
 
 TITLE = re.compile(r"^(?P<title>.*\S)\s*\((?P<year>\d{4})\)\s*$")
+BRACKETS = re.compile(r"\([^)]*\)")
 NO_GENRES = "(no genres listed)"
 
 
@@ -45,10 +47,15 @@ class DataSet:
         return self.interactions.at_least(self.positive)
 
 
-def movielens_100k(folder: Path | None = None) -> DataSet:
+def movielens_100k(data: Path | None = None, *, folder: Path | None = None) -> DataSet:
     """Return MovieLens-100K (1998) and the Freebase graph that RecBole ships with it.
 
     `folder` holds ml-100k.inter, .kg and .link; by default that of the installed package.
+
+    The graph's links number films as MovieLens-1M and its successors do, not as MovieLens-100K
+    does: read as they stand, 95% of them name another film. So they are led by title and year
+    through the list of films of MovieLens latest-small, in the folder of all data, `data`. Without
+    that folder the graph is empty.
     """
     folder = folder or movielens.data_folder()
     films = movielens.load(folder).films
@@ -59,7 +66,12 @@ def movielens_100k(folder: Path | None = None) -> DataSet:
         tuple(films[one].genres for one in ids),
         tuple(int(films[one].year or 0) for one in ids),
     )
-    graph = read_atomic_graph(folder / "ml-100k.kg", folder / "ml-100k.link")
+    if data is None:
+        graph = Graph.of((), {})
+    else:
+        named = _films(data / "movielens-latest-small" / "movies.csv")
+        graph = read_atomic_graph(folder / "ml-100k.kg", folder / "ml-100k.link")
+        graph = graph.relinked(_same_films(named, table))
     return DataSet("ml-100k", read_atomic(folder / "ml-100k.inter"), graph, table, 4)
 
 
@@ -107,9 +119,9 @@ NAMES = ("ml-100k", *FROM_FOLDER)
 
 
 def open_dataset(name: str, data: Path | None = None) -> DataSet:
-    """Return a data set of `NAMES`; all but ml-100k need the folder of all data."""
+    """Return a data set of `NAMES`; all need the folder of all data, ml-100k for its graph."""
     if name == "ml-100k":
-        return movielens_100k()
+        return movielens_100k(data)
     if name not in FROM_FOLDER:
         raise ValueError(f"there is no data set {name!r}; there are {', '.join(NAMES)}")
     if data is None:
@@ -139,3 +151,27 @@ def _films(path: Path) -> ItemTable:
         tuple(kinds for _, kinds, _ in rows),
         tuple(year for _, _, year in rows),
     )
+
+
+def _same_films(theirs: ItemTable, ours: ItemTable) -> dict[str, str]:
+    """Return their id -> our id of every film that title and year name once in both tables."""
+    known, named = _by_name(ours), _by_name(theirs)
+    return {named[name]: known[name] for name in named.keys() & known.keys()}
+
+
+def _by_name(table: ItemTable) -> dict[tuple[str, int], str]:
+    """Return the id of each (title, year) that one film has, titles without what varies."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for one, title, year in zip(table.ids, table.titles, table.years, strict=True):
+        found.setdefault((bare_title(title), year), []).append(one)
+    return {name: ids[0] for name, ids in found.items() if len(ids) == 1 and name[0]}
+
+
+def bare_title(title: str) -> str:
+    """Return a title without brackets, accents, case, spaces and marks.
+
+    >>> bare_title("Amélie (Le Fabuleux destin)"), bare_title("The X-Files: Fight!")
+    ('amelie', 'thexfilesfight')
+    """
+    plain = unicodedata.normalize("NFKD", BRACKETS.sub("", title)).casefold()
+    return "".join(one for one in plain if one.isalnum())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from persona_agent.errors import Diverged
+from persona_agent.errors import Diverged, InputError
 from persona_agent.eval.datasets import open_dataset
 from persona_agent.eval.stack.design import CORE, METRIC, MODELS, Arm, Design, Protocol, Settings
 from persona_agent.recommend.evaluate import evaluate
@@ -86,8 +86,13 @@ def prepared(name: str, protocol: Protocol, seed: int, data: Path | None) -> Pre
     """Return a split of the liked choices' core, kept in memory for the next fit of this process.
 
     The graph has no dead ends, so that the shuffled graph has as many facts that join items.
+    Raises InputError for a data set whose graph is not there.
     """
     source = open_dataset(name, data)
+    if not len(source.graph):
+        raise InputError(
+            f"the graph of {name} needs the folder of all data; set PERSONA_AGENT_DATA to it"
+        )
     liked = source.liked().core(CORE, CORE)
     split = per_user(liked, seed=seed) if protocol == "weak" else strong(liked, seed=seed)
     return Prepared(split, source.graph.trimmed(split.train.items), source.items)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import click
 
@@ -91,13 +92,18 @@ def cluster(quick: bool, as_json: bool) -> None:
 @click.option(
     "--peers", is_flag=True, help="Install RecBole, cornac and implicit apart, and measure them."
 )
-def recommend(quick: bool, as_json: bool, peers: bool) -> None:
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    envvar="PERSONA_AGENT_DATA",
+    show_envvar=True,
+    help="The folder of data, for models that learn from a graph.",
+)
+def recommend(quick: bool, as_json: bool, peers: bool, data: Path | None) -> None:
     """Rank films of MovieLens-100K by every recommender: how good, how fast."""
-    from persona_agent.eval.bench import (
-        recommend as recommend_bench,
-    )  # late: needs the extra `recommend`
+    from persona_agent.eval.bench import recommend as ranking  # late: needs the extra `recommend`
 
-    _show(recommend_bench.measure(quick=quick, peers=peers), as_json)
+    _show(ranking.measure(data, quick=quick, peers=peers), as_json)
 
 
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:

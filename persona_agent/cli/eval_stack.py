@@ -47,7 +47,7 @@ DATASETS = ("ml-100k", "ml-latest-small", "lastfm")
     type=click.Path(exists=True, path_type=Path),
     envvar="PERSONA_AGENT_DATA",
     show_envvar=True,
-    help="The folder of the data sets other than ml-100k.",
+    help="The folder of the data sets and graphs.",
 )
 @click.option("--quick", is_flag=True, help="MovieLens-100K, one trial, one split: a minute.")
 @click.option("--dry-run", is_flag=True, help="Fit each arm once and tell how long all would take.")

@@ -76,6 +76,20 @@ class Graph:
         at = self.linked.find(items)
         return np.where(at >= 0, self.linked_to[np.maximum(at, 0)] if len(self.linked) else -1, -1)
 
+    def relinked(self, items: Mapping[str, str]) -> Graph:
+        """Return this graph with its items under other names; those that have none are unlinked.
+
+        Raises InputError if two items would get one name.
+        """
+        kept = [at for at, item in enumerate(self.linked) if item in items]
+        names = [items[self.linked.ids[at]] for at in kept]
+        linked = IdMap(names, "item")
+        if len(linked) != len(names):
+            raise InputError(f"{len(names) - len(linked)} items would get a name twice")
+        places = np.empty(len(kept), np.int64)
+        places[linked.positions(names)] = self.linked_to[kept]
+        return dataclasses.replace(self, linked=linked, linked_to=places)
+
     def shuffled(self, seed: int) -> Graph:
         """Return this graph with the tails of each relation dealt anew among its triples.
 

@@ -24,9 +24,9 @@ def sizes(data: DataSet) -> tuple[int, int, int, int, int]:
 
 
 @pytest.mark.real("data")
-def test_movielens_100k_comes_with_its_graph_and_titles() -> None:
+def test_movielens_100k_comes_with_its_titles() -> None:
     data = open_dataset("ml-100k")
-    assert sizes(data) == (100_000, 943, 1_682, 91_631, 1_598)
+    assert sizes(data) == (100_000, 943, 1_682, 0, 0)
     assert data.items.title("50") == "Star Wars"
     assert data.items.years[49] == 1977
     assert "Sci-Fi" in data.items.genres[49]
@@ -37,8 +37,25 @@ def test_movielens_100k_comes_with_its_graph_and_titles() -> None:
     )
     core = data.liked().core(5, 5)
     assert (len(core), len(core.users), len(core.items)) == (54_413, 938, 1_008)
-    (entity,) = data.graph.linked_to[data.graph.linked.positions(["476"])]
-    assert data.graph.entities.ids[entity] == "m.08gjyx"
+
+
+@needs_folder
+@pytest.mark.real("data")
+def test_the_graph_of_movielens_100k_is_of_its_own_films() -> None:
+    data = open_dataset("ml-100k", FOLDER)
+    assert sizes(data) == (100_000, 943, 1_682, 91_631, 1_164)
+    assert _share_of_musicals(data, "m.04t36") > 0.5  # Freebase's musical
+    assert _share_of_musicals(data, "m.02822") < 0.1  # its drama
+
+
+def _share_of_musicals(data: DataSet, entity: str) -> float:
+    """Return how many of the films of an entity are musicals by MovieLens-100K itself."""
+    graph = data.graph
+    (place,) = graph.entities.positions([entity])
+    near = set(graph.heads[graph.tails == place]) | set(graph.tails[graph.heads == place])
+    items = [item for item, at in zip(graph.linked.ids, graph.linked_to, strict=True) if at in near]
+    rows = data.items.ids.positions(items)
+    return sum("Musical" in data.items.genres[row] for row in rows) / len(rows)
 
 
 @needs_folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from persona_agent.errors import InputError
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.graph import Graph
 from persona_agent.recommend.ids import IdMap
@@ -103,3 +104,13 @@ def test_shuffling_a_graph_keeps_every_degree_of_every_relation(world_graph: Gra
         assert np.array_equal(np.sort(world_graph.tails[mine]), np.sort(other.tails[theirs]))
         assert np.array_equal(world_graph.heads[mine], other.heads[theirs])
     assert np.array_equal(other.tails, world_graph.shuffled(seed=1).tails)
+
+
+def test_a_relinked_graph_has_its_items_under_other_names(world_graph: Graph) -> None:
+    names = list(world_graph.linked.ids)
+    other = world_graph.relinked({names[0]: "z", names[1]: "a"})
+    assert list(other.linked.ids) == ["a", "z"]
+    assert list(other.linked_to) == [world_graph.linked_to[1], world_graph.linked_to[0]]
+    assert len(other) == len(world_graph)
+    with pytest.raises(InputError, match="1 items would get a name twice"):
+        world_graph.relinked({names[0]: "z", names[1]: "z"})
