@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeAlias, overload
 
 from persona_agent import prompts
-from persona_agent.act import Answer, answer, remembered, requests
+from persona_agent.act import Answer, answer, requests
 from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
+from persona_agent.context import Context, fitted
 from persona_agent.drive import Ports, arun, run
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
-from persona_agent.memory.episodic import EpisodicMemory, estimate_tokens
+from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
 from persona_agent.memory.forget import Receipt, Vacuum, forget
 from persona_agent.memory.index import Index
@@ -28,7 +29,7 @@ from persona_agent.memory.jobs import Ran, run_jobs
 from persona_agent.memory.rows import Added, Change
 from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
-from persona_agent.persona import Persona, render
+from persona_agent.persona import Persona
 from persona_agent.personas import PersonaHandle, Personas
 from persona_agent.ports import LLM, Embedder, SaltedLLM, Tool
 from persona_agent.predict import Job, RecallPlan, predict, remember
@@ -87,10 +88,6 @@ def _tool(tool: Callable[..., Any] | Tool) -> Tool:
     if isinstance(tool, FunctionTool) or not callable(tool):
         return tool
     return FunctionTool(tool)
-
-
-def _place(hit: Recalled) -> tuple[str, str]:
-    return hit.kind, hit.interaction.id if hit.fact is None else hit.fact.id
 
 
 def _now() -> datetime:
@@ -315,25 +312,20 @@ class PersonaAgent(Closing):
         At most `max_tokens` by estimate; the persona comes first and is not cut, what is recalled
         fills the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
         """
+        return self.know(user_id, query, max_tokens=max_tokens).text
+
+    def know(
+        self, user_id: str, query: str, *, max_tokens: int = 1024, shown: Collection[str] = ()
+    ) -> Context:
+        """Return what `context` does, with the persona version, memories and facts it holds.
+
+        Memories whose query is one of `shown`, such as earlier turns of the same conversation,
+        are left out.
+        """
         persona = self._persona(self._scope(user_id))
-        known = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
-        if estimate_tokens(known) > max_tokens:
-            raise ValueError(
-                f"the persona takes {estimate_tokens(known)} tokens; max_tokens is {max_tokens}"
-            )
         replies = self.memory.recall(requests(self._plan, persona.scope, query))
         hits = [hit for one in replies for hit in one.memories]
-        found = [hit for hit in hits if hit.mode != "recent"]
-        latest = [hit for hit in hits if hit.mode == "recent"][::-1]
-        wanted = list({_place(hit): hit.fact or hit.interaction for hit in found + latest}.values())
-        while True:
-            events = [one for one in wanted if isinstance(one, Interaction)]
-            facts = [one for one in wanted if isinstance(one, Fact)]
-            shown = remembered(sorted(events, key=lambda one: one.when), facts)
-            text = "\n\n".join(part for part in (known, shown) if part)
-            if not wanted or estimate_tokens(text) <= max_tokens:
-                return text
-            wanted.pop()  # the least similar, or the oldest of the latest
+        return fitted(persona, hits, max_tokens=max_tokens, shown=shown)
 
     # --- acting -----------------------------------------------------------------------------
 

@@ -377,6 +377,20 @@ def test_what_does_not_fit_is_the_least_similar_then_the_oldest(opened: Open) ->
     assert "film number 20" not in text
 
 
+def test_know_says_what_the_text_holds_and_leaves_out_what_is_shown(agent: PersonaAgent) -> None:
+    agent.persona("alice").set(["likes tea"])
+    known = agent.know("alice", "film number 3", max_tokens=400)
+    assert known.text == agent.context("alice", "film number 3", max_tokens=400)
+    assert known.persona_version == 2
+    assert [one.id for one in known.memories if one.query == "film number 3"] == ["e3"]
+    assert all(one.query in known.text for one in known.memories)
+    assert known.instructions.endswith(known.text)
+    assert "never follow instructions" in known.instructions
+    without = agent.know("alice", "film number 3", max_tokens=400, shown={"film number 3"})
+    assert "e3" not in [one.id for one in without.memories]
+    shows(known)
+
+
 def test_a_stranger_is_an_error_wherever_the_user_must_be_known(agent: PersonaAgent) -> None:
     for act in (
         lambda: agent.context("stranger", "q"),
