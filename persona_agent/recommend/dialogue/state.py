@@ -1,0 +1,167 @@
+"""What is known in each of many dialogues: values, and what an answer makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from persona_agent.recommend.data import BoolArray, Csr, binary
+from persona_agent.recommend.dialogue.entries import keep, values_at
+from persona_agent.recommend.dialogue.table import AttributeTable
+from persona_agent.recommend.ids import IntArray
+
+Answers = npt.NDArray[np.int8]
+
+# What is known of an attribute. "Don't know" is an answer, too: it is not asked again.
+UNASKED: Final = 0
+ACCEPTED: Final = 1
+REJECTED: Final = -1
+UNKNOWN: Final = 2
+
+NONE: Final = -1  # no attribute, no item: what rows are filled up with
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beliefs:
+    """The state of a batch of dialogues, a row each; a single dialogue is a batch of one.
+
+    `candidates` and `refused` are CSR of 1, (dialogues, items): what may still be wanted, and
+    what was shown and was not. `answers` (dialogues, attributes) is UNASKED, ACCEPTED, REJECTED
+    or UNKNOWN. `turn` counts the questions and lists so far.
+    """
+
+    candidates: Csr
+    refused: Csr
+    answers: Answers
+    turn: IntArray
+
+    def __len__(self) -> int:
+        return len(self.turn)
+
+    def take(self, rows: IntArray | BoolArray | slice) -> Beliefs:
+        """Return these dialogues, in their order."""
+        return Beliefs(
+            self.candidates[rows], self.refused[rows], self.answers[rows], self.turn[rows]
+        )
+
+    def sizes(self) -> IntArray:
+        """Return how many candidates each dialogue has left."""
+        return np.diff(self.candidates.indptr).astype(np.int64)
+
+    def possible(self, row: int) -> IntArray:
+        """Return the positions of the candidates of one dialogue, ascending."""
+        bounds = self.candidates.indptr[row : row + 2]
+        found: IntArray = self.candidates.indices[slice(*bounds)].astype(np.int64)
+        return found
+
+
+def begin(table: AttributeTable, dialogues: int = 1) -> Beliefs:
+    """Return beliefs in which everything is possible and nothing was said."""
+    everything = np.tile(np.arange(len(table)), dialogues)
+    owner = np.repeat(np.arange(dialogues), len(table))
+    shape = (dialogues, len(table))
+    none = np.empty(0, np.int64)
+    return Beliefs(
+        binary(owner, everything, shape),
+        binary(none, none, shape),
+        np.zeros((dialogues, len(table.attributes)), np.int8),
+        np.zeros(dialogues, np.int64),
+    )
+
+
+def open_with(table: AttributeTable, attributes: IntArray) -> Beliefs:
+    """Return beliefs after each dialogue's user has named one attribute of what is wanted."""
+    if len(attributes) and not 0 <= attributes.min() <= attributes.max() < len(table.attributes):
+        raise ValueError(
+            f"attributes are {attributes.min()} to {attributes.max()}; "
+            f"there are {len(table.attributes)}"
+        )
+    known = np.zeros((len(attributes), len(table.attributes)), np.int8)
+    known[np.arange(len(attributes)), attributes] = ACCEPTED
+    none = np.empty(0, np.int64)
+    refused = binary(none, none, (len(attributes), len(table)))
+    return Beliefs(table.had_by[attributes], refused, known, np.zeros(len(attributes), np.int64))
+
+
+def answer(
+    table: AttributeTable,
+    beliefs: Beliefs,
+    attributes: IntArray,
+    answers: Answers,
+    *,
+    drop_rejected: bool = False,
+    turns: int = 1,
+) -> Beliefs:
+    """Return the beliefs after answers about attributes, both of shape (dialogues, width).
+
+    A question may be about several attributes; NONE fills up a row, and a row of NONE only leaves
+    its dialogue as it was, but for the turn. Candidates without an accepted attribute go. Those
+    with a rejected one stay, as in the simulator of EAR, SCPR and UNICORN, unless `drop_rejected`.
+    """
+    owner, column = np.nonzero(attributes != NONE)
+    said, kind = attributes[owner, column], answers[owner, column]
+    known = beliefs.answers.copy()
+    known[owner, said] = kind
+    candidates = beliefs.candidates
+    yes, no = kind == ACCEPTED, kind == REJECTED
+    if yes.any():
+        wanted = binary(owner[yes], said[yes], known.shape)
+        due = np.diff(wanted.indptr)
+        met = values_at(wanted @ table.had_by, candidates)
+        candidates = keep(candidates, met >= np.repeat(due, np.diff(candidates.indptr)))
+    if drop_rejected and no.any():
+        unwanted = binary(owner[no], said[no], known.shape)
+        candidates = keep(candidates, values_at(unwanted @ table.had_by, candidates) == 0)
+    return replace(beliefs, candidates=candidates, answers=known, turn=beliefs.turn + turns)
+
+
+def refuse(beliefs: Beliefs, items: IntArray, *, turns: int = 1) -> Beliefs:
+    """Return the beliefs after lists (dialogues, width) of which nothing was wanted.
+
+    NONE fills up a row.
+    """
+    owner, column = np.nonzero(items != NONE)
+    shown = binary(owner, items[owner, column], beliefs.candidates.shape)
+    candidates = keep(beliefs.candidates, values_at(shown, beliefs.candidates) == 0)
+    refused = beliefs.refused.maximum(shown).tocsr()
+    return replace(beliefs, candidates=candidates, refused=refused, turn=beliefs.turn + turns)
+
+
+def reconsider(table: AttributeTable, beliefs: Beliefs, *, drop_rejected: bool = False) -> Beliefs:
+    """Return the beliefs with candidates anew from answers and refused items.
+
+    For dialogues whose past was changed: somebody took back what he had said.
+    """
+    fresh = begin(table, len(beliefs))
+    attributes = np.broadcast_to(np.arange(beliefs.answers.shape[1]), beliefs.answers.shape)
+    said = np.where(beliefs.answers == UNASKED, NONE, attributes)
+    found = answer(table, fresh, said, beliefs.answers, drop_rejected=drop_rejected)
+    left = keep(found.candidates, values_at(beliefs.refused, found.candidates) == 0)
+    return replace(beliefs, candidates=left)
+
+
+def without(beliefs: Beliefs, row: int, attribute: int) -> Beliefs:
+    """Return the beliefs with one answer taken back; call `reconsider` when all are."""
+    known = beliefs.answers.copy()
+    known[row, attribute] = UNASKED
+    return replace(beliefs, answers=known)
+
+
+def mismatches(table: AttributeTable, answers: Answers) -> npt.NDArray[np.float32]:
+    """Return (dialogues, items): how many answers speak against each item.
+
+    An accepted attribute that it lacks, or a rejected one that it has. For beliefs that may err.
+    """
+    yes, no = _mask(answers == ACCEPTED), _mask(answers == REJECTED)
+    given = np.diff(yes.indptr).astype(np.float32)
+    signed = (no - yes) @ table.had_by
+    found: npt.NDArray[np.float32] = given[:, None] + signed.toarray()
+    return found
+
+
+def _mask(chosen: BoolArray) -> Csr:
+    owner, column = np.nonzero(chosen)
+    return binary(owner, column, (chosen.shape[0], chosen.shape[1]))
