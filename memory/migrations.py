@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, Column, Connection, Text, update
 from persona_agent.memory.schema import (
     SCHEMA_VERSION,
     VERSION_KEY,
+    api_keys,
     evidence,
     fact_vectors,
     facts,
@@ -26,6 +27,7 @@ from persona_agent.memory.schema import (
     tombstones,
     version_of,
 )
+from persona_agent.memory.schema import operations as asked
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -49,9 +51,15 @@ def _to_3(operations: Operations) -> None:
         table.create(operations.get_bind())
 
 
+def _to_4(operations: Operations) -> None:
+    """The server: keys, and operations that can be asked about."""
+    for table in (api_keys, asked):
+        table.create(operations.get_bind())
+
+
 # To the version that is the key, from the one before. A step that was released never changes: when
 # a table of an earlier step changes, its form of then is written out there.
-STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3}
+STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 
 
 def upgrade(connection: Connection) -> int:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from persona_agent.errors import StoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 VERSION_KEY = "schema_version"
 FIRST_TABLES = {"meta", "users", "events", "vectors", "changes", "personas", "alignments"}
 
@@ -280,6 +280,47 @@ tombstones = Table(
     Column("id", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("receipt", Text, nullable=False),
+)
+
+# Who may speak to the server, and for whom. The secret itself is nowhere: `hash` is its SHA-256.
+# `user` is null where the key is not bound to one. `scopes` are what it may do besides.
+api_keys = Table(
+    "api_keys",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("user", Text),
+    Column("name", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # names, separated by spaces
+    Column("created", BigInteger, nullable=False),
+    Column("revoked", BigInteger),
+    PrimaryKeyConstraint("tenant", "id"),
+    Index("api_keys_by_id", "id", unique=True),
+)
+
+# Work that somebody asked for and may ask about: it stays when it is done. `state` is queued,
+# running, done or failed; `due` is when a running one counts as abandoned by its `worker`.
+operations = Table(
+    "operations",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("worker", Text),
+    Column("options", Text, nullable=False),
+    Column("progress", Text, nullable=False),
+    Column("result", Text),
+    Column("error", Text),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "id"),
+    _of_user(),
+    Index("operations_due", "state", "due"),
 )
 
 

@@ -14,12 +14,14 @@ from persona_agent.memory.prepared import Prepared
 from persona_agent.memory.rows import Added, Owner, Row, decide, pack_content, to_interaction
 from persona_agent.memory.schema import (
     alignments,
+    api_keys,
     changes,
     events,
     evidence,
     fact_vectors,
     facts,
     jobs,
+    operations,
     personas,
     receipts,
     retrievals,
@@ -37,6 +39,8 @@ CHANGED = ("query", "response", "outcome", "item", "options", "metadata", "hash"
 
 # All that is kept about a user, in an order in which it can be deleted.
 OF_USER = (
+    api_keys,
+    operations,
     receipts,
     jobs,
     evidence,
