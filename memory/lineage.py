@@ -34,7 +34,7 @@ from persona_agent.types import Record
 
 FACT_JOB = "facts"
 TOMBSTONE_KEY = "tombstone_key"
-BY_A_MODEL = ("summary", "gradient")
+BY_A_MODEL = ("summary", "gradient", "fact", "adapter")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ MAX_LINE_CHARS = 240
 MAX_CHARS = 1600
 MAX_EVIDENCE = 24
 
-Origin: TypeAlias = Literal["user", "statistics", "summary", "miner", "gradient", "recommender"]
+Origin: TypeAlias = Literal[
+    "user", "statistics", "summary", "miner", "gradient", "recommender", "fact", "adapter"
+]
 
 LINK = re.compile(r"https?://|www\.|\bmailto:|\b[\w.+-]+@[\w-]+\.\w", re.IGNORECASE)
 

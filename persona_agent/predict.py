@@ -154,7 +154,7 @@ def likelihood_requests(
 def _request(job: Job, task: Task, persona: str, examples: str) -> ModelRequest:
     return ModelRequest(
         messages=(
-            Message("system", _joined(_policy(task, job.situation), persona)),
+            Message("system", _joined(policy(task, job.situation), persona)),
             Message("user", _joined(examples, _question(task, job.situation))),
         ),
         sampling=Sampling(max_tokens=task.max_tokens, stop=("\n",)),
@@ -218,7 +218,8 @@ def log_softmax(values: Sequence[float]) -> list[float]:
     return [value - total for value in values]
 
 
-def _policy(task: Task, asked: Situation) -> str:
+def policy(task: Task, asked: Situation) -> str:
+    """Return what is asked of the model, in one line."""
     label = task.outcome_label.lower()
     if task.numeric:
         return prompts.text(
@@ -243,7 +244,7 @@ def _question(task: Task, asked: Situation) -> str:
         "query",
         query_label=task.query_label,
         outcome_label=task.outcome_label,
-        query=_shown(task, asked.query, asked.options),
+        query=shown(task, asked.query, asked.options),
     )
 
 
@@ -252,19 +253,21 @@ def _example(task: Task, one: Interaction) -> str:
     return prompts.text(
         "predict",
         "example",
-        query_label=_label(one, "query_label", task.query_label),
-        outcome_label=_label(one, "outcome_label", task.outcome_label),
-        query=_shown(task, one.query, one.options),
+        query_label=label_of(one, "query_label", task.query_label),
+        outcome_label=label_of(one, "outcome_label", task.outcome_label),
+        query=shown(task, one.query, one.options),
         outcome=prompts.as_data(one.outcome or ""),
     )
 
 
-def _label(one: Interaction, key: str, default: str) -> str:
+def label_of(one: Interaction, key: str, default: str) -> str:
+    """Return the name an interaction gives under `key` of its metadata, else the task's."""
     label = one.metadata.get(key)
     return prompts.as_data(label, 40) if isinstance(label, str) and label else default
 
 
-def _shown(task: Task, query: str, options: Sequence[str]) -> str:
+def shown(task: Task, query: str, options: Sequence[str]) -> str:
+    """Return a query as it stands in a prompt, with its options where the task does not say them."""
     plain = prompts.as_data(query, MAX_QUERY_CHARS)
     if task.numeric or tuple(options) == task.options or all(one in query for one in options):
         return plain

@@ -105,6 +105,20 @@ def salted(program: Program[T], salt: str | None) -> Program[T]:
     return _relayed(program, outward=mark)
 
 
+def adapted(program: Program[T], adapter: str | None) -> Program[T]:
+    """Return what `program` returns; its model requests that name no adapter use `adapter`."""
+
+    def mark(requests: Sequence[Request]) -> Sequence[Request]:
+        return [
+            replace(one, adapter=adapter)
+            if isinstance(one, ModelRequest) and one.adapter is None
+            else one
+            for one in requests
+        ]
+
+    return _relayed(program, outward=mark)
+
+
 def _relayed(
     program: Program[T],
     outward: Callable[[Sequence[Request]], Sequence[Request]] = lambda requests: requests,

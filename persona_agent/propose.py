@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from persona_agent import prompts
+from persona_agent.lines import lines_schema, texts_of
 from persona_agent.mine import Finding, mine
 from persona_agent.persona import MAX_LINES, PersonaLine, clean_lines, render
 from persona_agent.program import Program, complete
 from persona_agent.task import Prediction, Task
 from persona_agent.types import (
     Interaction,
-    Json,
-    ModelReply,
     ModelRequest,
     Record,
     Sampling,
@@ -94,11 +93,11 @@ def summarise(
     request = ModelRequest(
         messages,
         Sampling(max_tokens=120),
-        schema=_lines_schema(SUMMARY_LINES),
+        schema=lines_schema(SUMMARY_LINES),
         purpose="summary",
     )
     reply = (yield from complete([request]))[0]
-    lines, _ = clean_lines(_texts(reply)[:SUMMARY_LINES], "summary", [one.id for one in latest])
+    lines, _ = clean_lines(texts_of(reply)[:SUMMARY_LINES], "summary", [one.id for one in latest])
     return lines
 
 
@@ -169,12 +168,12 @@ def textual_gradient(situated: Situated) -> Program[list[Draft]]:
     request = ModelRequest(
         messages,
         Sampling(max_tokens=240, temperature=0.5, seed=situated.seed + situated.round),
-        schema=_lines_schema(REWRITE_LINES),
+        schema=lines_schema(REWRITE_LINES),
         purpose="rewrite",
     )
     reply = (yield from complete([request]))[0]
     evidence = [one.interaction.id for one in judged]
-    lines, refused = clean_lines(_texts(reply)[:MAX_LINES], "gradient", evidence)
+    lines, refused = clean_lines(texts_of(reply)[:MAX_LINES], "gradient", evidence)
     if not lines:
         return []
     note = "rewrites from feedback" + (f"; {len(refused)} lines refused" if refused else "")
@@ -199,27 +198,3 @@ def _event(one: Interaction, task: Task) -> str:
     if one.outcome is None:
         return query
     return f"{query} — {task.outcome_label}: {prompts.as_data(one.outcome, 200)}"
-
-
-def _lines_schema(most: int) -> dict[str, Json]:
-    return {
-        "type": "object",
-        "properties": {
-            "lines": {
-                "type": "array",
-                "items": {"type": "string", "maxLength": 160},
-                "minItems": 1,
-                "maxItems": most,
-            }
-        },
-        "required": ["lines"],
-        "additionalProperties": False,
-    }
-
-
-def _texts(reply: ModelReply) -> list[str]:
-    """Return the lines of a reply under the schema; none if it is not of that form."""
-    if reply.error is not None or not isinstance(reply.parsed, dict):
-        return []
-    lines = reply.parsed.get("lines")
-    return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from persona_agent.eval.bench.embedded_postgresql import embedded_postgresql, is_installed
 from persona_agent.eval.bench.embedded_postgresql import new_schema as schema_of
@@ -42,6 +43,10 @@ PARTS = {
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
 }
 NUMBERS = count()
+
+# A machine that is busy otherwise is slow, and no property is about time.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
