@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from persona_agent.act import Answer
     from persona_agent.agent import PersonaAgent
     from persona_agent.align import Alignment, AlignOptions
+    from persona_agent.clients.wrap import wrap
     from persona_agent.drive import Ports, run, run_many
     from persona_agent.errors import PersonaAgentError
     from persona_agent.llm import FakeLLM, LocalLLM, ReplayLLM, open_llm
@@ -48,6 +49,7 @@ _HOME = {
     "open_llm": "llm",
     "run": "drive",
     "run_many": "drive",
+    "wrap": "clients.wrap",
 }
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "open_llm",
     "run",
     "run_many",
+    "wrap",
 ]
 
 

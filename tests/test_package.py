@@ -57,6 +57,7 @@ NAMES = [
     "open_llm",
     "run",
     "run_many",
+    "wrap",
 ]
 
 
