@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.clients.companion import Companion, OnTrouble, log_trouble
@@ -69,4 +69,4 @@ def wrap(
         if owns_memory:
             agent.close()
         raise
-    return client.copy(http_client=http)
+    return cast("Client", client.copy(http_client=http))  # a union's copy is of no one kind
