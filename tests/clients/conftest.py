@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from persona_agent.agent import PersonaAgent
-from persona_agent.memory.embed import HashEmbedder
 from tests.clients.upstream import Upstream
 
 
@@ -28,7 +27,7 @@ def agent(tmp_path: Path) -> Iterator[PersonaAgent]:
     with PersonaAgent.open(
         tmp_path / "persona.db",
         llm=None,
-        embedder=HashEmbedder(64),
+        embedder="hash",
         clock=lambda: datetime.fromtimestamp(1_800_000_000 + next(clock), UTC),
     ) as made:
         made.add("I only read short books.", user_id="alice")
