@@ -21,6 +21,7 @@ from persona_agent.cli.memory import add, search, users
 from persona_agent.cli.persona import persona
 from persona_agent.cli.plan import plan
 from persona_agent.cli.reindex import reindex
+from persona_agent.cli.serve import keys, serve
 from persona_agent.cli.serve_model import serve_model
 from persona_agent.cli.settings import Settings
 from persona_agent.cli.store import COMMANDS as STORE_COMMANDS
@@ -72,6 +73,8 @@ for command in (
     evaluate,
     plan,
     reindex,
+    serve,
+    keys,
     serve_model,
     *STORE_COMMANDS,
 ):

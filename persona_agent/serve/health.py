@@ -1,0 +1,58 @@
+"""Is it alive, can it work, and its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from persona_agent.errors import PersonaAgentError
+from persona_agent.serve.errors import ApiError
+from persona_agent.serve.metrics import CONTENT_TYPE
+from persona_agent.serve.request import service_of
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", responses={503: {"description": "Some part cannot be used."}})
+async def ready(request: Request) -> Response:
+    """Say whether store, embedder and model can be used; 503 if the store or the model cannot."""
+    service = service_of(request)
+    parts: dict[str, Any] = {}
+
+    def store() -> None:
+        with service.store.snapshot() as snapshot:
+            snapshot.heads([(service.config.tenant, "-")])
+
+    checks = {
+        "store": lambda: service.call(store),
+        "embedder": lambda: service.call(service.memory.embedder.embed, ["ready"]),
+        "model": service.upstream.models,
+    }
+    for name, check in checks.items():
+        try:
+            await check()
+            parts[name] = "ok"
+        except (PersonaAgentError, ApiError) as error:
+            parts[name] = type(error).__name__ if name != "model" else str(error)
+    parts["turns_waiting"] = service.journal.waiting
+    works = parts["store"] == parts["model"] == "ok"
+    told = {"status": "ready" if works else "not ready", "parts": parts}
+    return JSONResponse(told, status_code=200 if works else 503)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Give the figures as Prometheus reads them."""
+    service = service_of(request)
+    if not service.config.metrics:
+        raise ApiError(404, "metrics are off", kind="not_found_error", code="not_found")
+    service.metrics.waiting.set(service.journal.waiting)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)

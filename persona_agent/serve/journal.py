@@ -1,0 +1,216 @@
+"""The journal: turns on the disk before they are in the store, so that none is lost.
+
+A turn is a line in this process's own file, on the disk before the answer ends; a thread puts
+lines into the store, and empties the file when all are there. What a process that died left
+behind is put into the store by the next that looks. A line has a fixed id, so doing it twice is
+doing it once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+from persona_agent.closing import Closing
+from persona_agent.errors import StoreError
+from persona_agent.types import Json
+
+Entry: TypeAlias = Mapping[str, Json]
+
+SUFFIX = ".turns"
+REJECTED = "rejected.jsonl"
+MOST = 256  # entries in one write
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 5.0
+
+
+class Journal(Closing):
+    """One process's journal in a folder that several share.
+
+    `apply` puts entries into the store. It raises StoreError while that cannot be done: the
+    entries wait, on the disk. It returns those that can never be: they go to a file of their own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        apply: Callable[[Sequence[Entry]], Sequence[Entry]],
+        *,
+        sync: bool = True,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        self._apply = apply
+        self._sync = sync
+        self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # held as long as this process lives
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._written = self._applied = 0
+        self._closing = threading.Event()
+        self._incoming: SimpleQueue[tuple[Entry, Future[None]] | None] = SimpleQueue()
+        self._durable: SimpleQueue[list[Entry] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._write, name="journal-write", daemon=True),
+            threading.Thread(target=self._store, name="journal-store", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are on the disk and not in the store."""
+        with self._lock:
+            return self._written - self._applied
+
+    def put(self, entry: Entry) -> Future[None]:
+        """Take in an entry; the future is done when it is on the disk, or raises OSError."""
+        future: Future[None] = Future()
+        self._incoming.put((entry, future))
+        return future
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until all that was put is in the store; false if that took too long."""
+        marker: Future[None] = Future()
+        self._incoming.put(({}, marker))  # what was put before is written when this is
+        try:
+            marker.result(timeout_s)
+        except TimeoutError:
+            return False
+        with self._idle:
+            return self._idle.wait_for(lambda: self._written == self._applied, timeout_s)
+
+    def adopt(self) -> int:
+        """Put into the store what processes that died left; return how many entries.
+
+        Raises StoreError if the store does not take them: they stay where they are.
+        """
+        count = 0
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            if path == self._path:
+                continue
+            try:
+                file = os.open(path, os.O_RDWR)
+            except FileNotFoundError:
+                continue  # another process was faster
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                continue  # its process lives
+            try:
+                entries = list(_read(path))
+                self._put_in(entries)
+                count += len(entries)
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(file)
+        return count
+
+    def close(self, timeout_s: float = 20.0) -> None:
+        """Put what there is into the store, as far as that goes in time; the rest stays on disk."""
+        if self._closing.is_set():
+            return
+        drained = self.drain(timeout_s)
+        self._closing.set()
+        self._incoming.put(None)
+        for thread in self._threads:
+            thread.join(timeout_s)
+        os.close(self._file)
+        if drained:
+            self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        """Write what comes, many entries at once, and hand it on."""
+        ends = False
+        while not ends:
+            taken = [self._incoming.get()]
+            while len(taken) < MOST and not self._incoming.empty():
+                taken.append(self._incoming.get())
+            ends = None in taken
+            batch = [one for one in taken if one is not None]
+            entries = [entry for entry, _ in batch if entry]
+            try:
+                if entries:
+                    self._append(entries)
+            except OSError as error:
+                for _, future in batch:
+                    future.set_exception(error)
+                continue
+            if entries:
+                self._durable.put(entries)
+            for _, future in batch:
+                future.set_result(None)
+        self._durable.put(None)
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        lines = "".join(json.dumps(dict(one)) + "\n" for one in entries).encode()
+        with self._lock:
+            end = os.fstat(self._file).st_size
+            try:
+                written = 0
+                while written < len(lines):
+                    written += os.write(self._file, lines[written:])
+                if self._sync:
+                    os.fdatasync(self._file)
+            except OSError:
+                os.ftruncate(self._file, end)  # half a line would hide the next
+                raise
+            self._written += len(entries)
+
+    def _store(self) -> None:
+        """Put what is written into the store, as long as that takes."""
+        while (entries := self._durable.get()) is not None:
+            more = [entries]
+            try:
+                while len(more) < 8:
+                    following = self._durable.get_nowait()
+                    if following is None:
+                        self._durable.put(None)
+                        break
+                    more.append(following)
+            except Empty:
+                pass  # nothing else waits
+            batch = [one for some in more for one in some]
+            pause = FIRST_PAUSE_S
+            while True:
+                try:
+                    self._put_in(batch)
+                    break
+                except StoreError:
+                    if self._closing.wait(pause):
+                        return  # they stay on the disk, for the next process
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
+            with self._idle:
+                self._applied += len(batch)
+                if self._applied == self._written:
+                    os.ftruncate(self._file, 0)
+                self._idle.notify_all()
+
+    def _put_in(self, entries: Sequence[Entry]) -> None:
+        refused = self._apply(entries) if entries else ()
+        if refused:
+            with (self.folder / REJECTED).open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(dict(one)) + "\n" for one in refused)
+
+
+def _read(path: Path) -> list[Entry]:
+    """Return the entries of a file; a last line that was cut off was never acknowledged."""
+    found: list[Entry] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found

@@ -1,0 +1,224 @@
+"""The service: the parts of a running server, made once and closed in order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from persona_agent.agent import PersonaAgent
+from persona_agent.closing import Closing
+from persona_agent.context import Context
+from persona_agent.errors import InputError
+from persona_agent.llm import LocalLLM, open_llm
+from persona_agent.llm.openai import DEFAULT_BASE_URL
+from persona_agent.memory.api_keys import ApiKeys
+from persona_agent.memory.embed import open_embedder
+from persona_agent.memory.episodic import EpisodicMemory
+from persona_agent.memory.fact_rows import JOB as FACTS
+from persona_agent.memory.index import Index
+from persona_agent.memory.index_file import index_path
+from persona_agent.memory.operations import Operations
+from persona_agent.memory.store import Store
+from persona_agent.personas import Personas
+from persona_agent.ports import LLM, Embedder
+from persona_agent.predict import RecallPlan
+from persona_agent.salts import CacheSalts
+from persona_agent.serve.auth import Guard
+from persona_agent.serve.config import Config
+from persona_agent.serve.gather import Gathering
+from persona_agent.serve.inprocess import ModelUpstream
+from persona_agent.serve.journal import Journal
+from persona_agent.serve.known import Question, know
+from persona_agent.serve.metrics import Metrics
+from persona_agent.serve.turns import Turns
+from persona_agent.serve.upstream import EndpointUpstream, Upstream, in_pool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger("persona_agent.serve")
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server is made of beside its configuration; None is opened by the configuration."""
+
+    llm: LLM | None = None
+    upstream: Upstream | None = None
+    embedder: Embedder | None = None
+
+
+class Service:
+    """Everything a route may use. Blocking work goes through `call`, which bounds it."""
+
+    def __init__(
+        self, config: Config, parts: Parts = Parts(), *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        """Open the parts; raises StoreError, BackendError, InputError or ValueError."""
+        self.config = config
+        self.now = clock
+        self._open = contextlib.ExitStack()
+        try:
+            self._begin(parts)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def _begin(self, parts: Parts) -> None:
+        config = self.config
+        own = self._open.enter_context
+        outbox = (FACTS,) if config.learn.enabled and config.learn.facts else ()
+        self.store = own(Store.open(config.database, outbox=outbox))
+        embedder = parts.embedder or open_embedder(config.embedder)
+        path = self.store.database.path
+        index = Index(embedder.name, file=None if path is None else index_path(path))
+        self.memory = EpisodicMemory(self.store, embedder, index)
+        self._open.callback(lambda: self.memory.close(self.now()))
+        self.llm = parts.llm if parts.llm is not None else _model(config)
+        if parts.llm is None and isinstance(self.llm, Closing):
+            own(self.llm)
+        self.upstream = parts.upstream or _upstream(config, self.llm)
+        self.personas = Personas(self.store, self.now)
+        self.keys = ApiKeys(self.store)
+        self.guard = Guard(config, self.keys)
+        self.operations = Operations(self.store)
+        self.metrics = Metrics()
+        self.salts = CacheSalts(
+            config.cache_policy or "tenant", config.cache_key.get_secret_value().encode()
+        )
+        self.turns = Turns(self.memory, clock=self.now, implicit=config.memory.implicit)
+        self.pool = ThreadPoolExecutor(config.threads_for_memory, "memory")
+        self._open.callback(self.pool.shutdown)
+        plan = RecallPlan(
+            recent=config.memory.recent,
+            similar=config.memory.similar,
+            max_tokens=config.memory.max_tokens,
+        )
+        self.known: Gathering[Question, Context] = own(
+            Gathering(partial(know, self.memory, self.personas, plan), name="know")
+        )
+        self.journal = Journal(
+            journal_folder(config, path), self.turns.apply, sync=config.journal_sync
+        )
+        self._open.callback(lambda: self.journal.close(config.drain_s))
+        self._agents: dict[str, PersonaAgent] = {}
+
+    async def call(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """Return what a blocking function returns, run in the bounded pool."""
+        result: T = await in_pool(self.pool, partial(function, *given, **named))
+        return result
+
+    def agent(self, tenant: str) -> PersonaAgent:
+        """Return the agent of a tenant; all share one memory. It is not to be closed."""
+        known = self._agents.get(tenant)
+        if known is None:
+            salts = self.salts if self.config.cache_policy else None
+            known = PersonaAgent(
+                self.memory,
+                self.llm,
+                tenant=tenant,
+                cache_salts=salts,
+                cache_key=self.config.cache_key.get_secret_value(),
+                clock=self.now,
+            )
+            self._agents[tenant] = known
+        return known
+
+    async def start(self) -> None:
+        """Check that the upstream keeps the promise on caches, and take up what was left."""
+        policy = self.config.cache_policy
+        if policy not in ("", "off") and not await self.upstream.takes_salt():
+            raise InputError(
+                f"cache_policy is {policy!r}, but the upstream does not keep prefix caches apart "
+                "(or does not answer); use vLLM or the local model, or cache_policy off"
+            )
+        adopted = await self.call(self.journal.adopt)
+        if adopted:
+            log.info("turns of processes that ended were stored", extra={"count": adopted})
+
+    async def stop(self) -> None:
+        """Close everything, turns first: what cannot be stored now stays on the disk."""
+        await self.upstream.close()
+        await in_pool(self._last(), self._open.close)
+
+    def _last(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, "closing")  # the pool is among what is closed
+
+    def span(self, name: str) -> AbstractContextManager[Any]:
+        """Surround work with an OpenTelemetry span, if those are wanted; Any: the library's."""
+        if not self.config.spans:
+            return nullcontext()
+        from opentelemetry import trace  # only where spans are wanted
+
+        return trace.get_tracer("persona_agent.serve").start_as_current_span(name)
+
+
+@asynccontextmanager
+async def running(service: Service) -> AsyncIterator[Service]:
+    """Start a service, and stop it with the block."""
+    try:
+        await service.start()
+        yield service
+    finally:
+        await service.stop()
+
+
+def journal_folder(config: Config, database: Path | None) -> Path:
+    """Return where turns wait: as configured, else beside the database file, else here."""
+    if config.journal:
+        return Path(config.journal)
+    if database is None:
+        return Path("persona-agent-journal")
+    return database.with_name(database.name + "-journal.d")
+
+
+def _model(config: Config) -> LLM:
+    is_endpoint = config.llm.startswith("openai:")
+    return open_llm(
+        config.llm,
+        base_url=config.base_url or None,
+        api_key=config.api_key.get_secret_value() or None,
+        timeout_s=config.timeout_s if is_endpoint else None,
+        threads=config.threads,
+    )
+
+
+def _upstream(config: Config, llm: LLM) -> Upstream:
+    """Return where chat requests go: to the endpoint itself, or to the model in this process.
+
+    The embedded engine speaks OpenAI's protocol on loopback; it knows no salts there, so that it
+    reads every prompt anew unless everybody may share.
+    """
+    if config.llm.startswith("openai:"):
+        return EndpointUpstream(
+            config.base_url or DEFAULT_BASE_URL,
+            config.api_key.get_secret_value(),
+            config.timeout_s,
+        )
+    name = config.llm.partition(":")[0]
+    if isinstance(llm, LocalLLM):
+        alone = {} if config.cache_policy == "off" else {"cache_prompt": False}
+        return EndpointUpstream(
+            llm.base_url, llm.api_key, config.timeout_s, {"model": name, **alone}, salted=True
+        )
+    return ModelUpstream(llm, name)
+
+
+def names(some: Sequence[str]) -> str:
+    """Return ids as one header's value: separated by commas, percent-encoded where need be."""
+    from urllib.parse import quote
+
+    return ",".join(quote(one, safe="") for one in some)
