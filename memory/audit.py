@@ -8,11 +8,12 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from persona_agent.memory.rows import Owner, to_interaction
+from persona_agent.memory.rows import Owner, microseconds, to_interaction
 from persona_agent.memory.schema import TABLES, events, jobs, retrievals
 from persona_agent.memory.screen import BOILERPLATE, Screen, is_small_talk, screened
 from persona_agent.memory.snapshot import key
 from persona_agent.memory.store import Store
+from persona_agent.memory.summary_rows import release_summaries
 from persona_agent.types import Interaction, Record, Scope
 
 
@@ -74,7 +75,10 @@ def audit(store: Store, tenant: str | None = None) -> Iterator[Finding]:
 
 
 def redact(store: Store, found: Finding, now: datetime) -> None:
-    """Take the secrets out of an event that an audit found, and out of the log of its changes."""
+    """Take the secrets out of an event that an audit found, and out of the log of its changes.
+
+    Summaries that rest on it go, since they may repeat them; a job makes them anew.
+    """
     scope = Scope(found.user, found.tenant)
     one = store.get(scope, found.event)
     clean = screened(one, Screen()).interaction
@@ -93,6 +97,7 @@ def redact(store: Store, found: Finding, now: datetime) -> None:
         owner = found.tenant, found.user
         store.lock(connection, owner)
         connection.execute(store.sql.scrub, {**key(owner), "id_": one.id})
+        release_summaries(connection, store.sql, owner, [one.id], microseconds(now))
     store.database.flush_log()
 
 

@@ -16,10 +16,9 @@ from typing import get_args
 
 from persona_agent import prompts
 from persona_agent.errors import BackendError, ReplyFormatError
-from persona_agent.memory.screen import redacted
-from persona_agent.persona import check_line
+from persona_agent.memory.statement import statement
 from persona_agent.program import Program, complete
-from persona_agent.sensitive import WordLists, check_not_sensitive
+from persona_agent.sensitive import WordLists
 from persona_agent.types import (
     Fact,
     FactKind,
@@ -41,12 +40,6 @@ MAX_CLOSED = 4  # by one request: a model that contradicts more is not believed
 # What the assistant put into a prompt comes back in transcripts; it is not the user's word.
 INJECTED = re.compile(
     r"<(memories|result|persona|facts|events)>[\s\S]*?(?:</\1>|\Z)", re.IGNORECASE
-)
-ORDER = re.compile(
-    r"\b(?:ignore|disregard|override|bypass|forget)\b.{0,40}\b(?:instruction|rule|polic|previous|"
-    r"above|prompt|everything)|\bsystem prompt\b|\bdeveloper mode\b|\b(?:assistant|model|ai|you) "
-    r"(?:must|should|shall|may|can|will|has to|have to|is to|are)\b|\bmust (?:always|never)\b",
-    re.IGNORECASE,
 )
 
 
@@ -204,14 +197,7 @@ def _id(draft: FactDraft, since: datetime) -> str:
 
 def _fit(draft: FactDraft, sensitive: bool, words: WordLists | None) -> FactDraft:
     """Return a draft that may become a fact; raises ValueError for one that may not."""
-    text = prompts.as_data(draft.text)
-    check_line(text)
-    if redacted(text)[1]:
-        raise ValueError("a fact that holds a secret is left out")
-    if ORDER.search(text):
-        raise ValueError(f"{text[:60]!r} is an instruction, not a fact; it is left out")
-    if not sensitive:
-        check_not_sensitive(text, words)
+    text = statement(draft.text, sensitive=sensitive, words=words, what="a fact")
     return replace(draft, text=text)
 
 

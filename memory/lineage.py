@@ -1,9 +1,10 @@
 """Lineage: what was made of what, and what goes when its source goes.
 
 A fact that cites a deleted event is deleted, since its words may be the event's; the fact that it
-had taken the place of holds again, and a job makes anew what the remaining events say. A persona
-line loses the citation; if a model wrote it, or nothing else supports it, it goes, from every
-version. Lines that the user wrote or locked stay. Alignments under way are dropped.
+had taken the place of holds again, and a job makes anew what the remaining events say. A summary
+that rests on it goes in the same way, with all that was summed up from it. A persona line loses
+the citation; if a model wrote it, or nothing else supports it, it goes, from every version. Lines
+that the user wrote or locked stay. Alignments under way are dropped.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from persona_agent.memory.schema import (
     tombstones,
 )
 from persona_agent.memory.snapshot import key, of_owner
+from persona_agent.memory.summary_rows import release_summaries
 from persona_agent.memory.writing import OF_USER, Statements, count_fact_write, waiting_job
 from persona_agent.types import Record
 
@@ -47,6 +49,8 @@ class Released(Record):
     lines_dropped: int = 0
     lines_rebased: int = 0
     alignments_dropped: int = 0
+    summaries_deleted: int = 0
+    summaries_reopened: int = 0
 
 
 def release(
@@ -56,6 +60,7 @@ def release(
     done = Released()
     for start in range(0, len(ids), 500):
         done = _release_facts(connection, sql, owner, ids[start : start + 500], at, done)
+    summed, stand_again = release_summaries(connection, sql, owner, ids, at)
     dropped = connection.execute(delete(alignments).where(of_owner(alignments)), key(owner))
     dropped_lines, rebased = _release_lines(connection, owner, frozenset(ids))
     return replace(
@@ -63,6 +68,8 @@ def release(
         lines_dropped=dropped_lines,
         lines_rebased=rebased,
         alignments_dropped=dropped.rowcount,
+        summaries_deleted=summed,
+        summaries_reopened=stand_again,
     )
 
 

@@ -24,6 +24,9 @@ from persona_agent.memory.schema import (
     meta,
     receipts,
     retrievals,
+    summaries,
+    summary_events,
+    summary_parts,
     tombstones,
     version_of,
 )
@@ -57,9 +60,15 @@ def _to_4(operations: Operations) -> None:
         table.create(operations.get_bind())
 
 
+def _to_5(operations: Operations) -> None:
+    """Hierarchical summaries."""
+    for table in (summaries, summary_events, summary_parts):
+        table.create(operations.get_bind())
+
+
 # To the version that is the key, from the one before. A step that was released never changes: when
 # a table of an earlier step changes, its form of then is written out there.
-STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
+STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5}
 
 
 def upgrade(connection: Connection) -> int:

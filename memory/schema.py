@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from persona_agent.errors import StoreError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 VERSION_KEY = "schema_version"
 FIRST_TABLES = {"meta", "users", "events", "vectors", "changes", "personas", "alignments"}
 
@@ -206,6 +206,60 @@ fact_vectors = Table(
     ForeignKeyConstraint(
         ["tenant", "user", "fact"], ["facts.tenant", "facts.user", "facts.id"], ondelete="CASCADE"
     ),
+)
+
+# What a model says of many events, in lines: of a long event, a group, the person. What stands in
+# the tree of the latest is open; `superseded_by` names the person's summary that was made instead.
+summaries = Table(
+    "summaries",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("id", Text, nullable=False),  # of what it was made of
+    Column("level", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("valid_until", BigInteger),
+    Column("superseded_by", Text),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "id"),
+    _of_user(),
+    Index("summaries_by_level", "tenant", "user", "level", "valid_from"),
+)
+
+
+def _of_summary(column: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(
+        ["tenant", "user", column], ["summaries.tenant", "summaries.user", "summaries.id"]
+    )
+
+
+summary_events = Table(
+    "summary_events",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "event", "summary"),
+    _of_summary("summary"),
+    ForeignKeyConstraint(
+        ["tenant", "user", "event"], ["events.tenant", "events.user", "events.id"]
+    ),
+    Index("events_of_summary", "tenant", "user", "summary"),
+)
+
+summary_parts = Table(
+    "summary_parts",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "part", "summary"),
+    _of_summary("summary"),
+    _of_summary("part"),
+    Index("parts_of_summary", "tenant", "user", "summary"),
 )
 
 # How often an event was recalled, and when last. Counted in memory and written now and then.

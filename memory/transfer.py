@@ -1,14 +1,14 @@
 """Export and import: all that is kept about one user, as lines of JSON.
 
-The first line says what the file is; each other line is an event, a fact or a persona version.
-Vectors are not in it: they are made again. Importing twice is importing once.
+The first line says what the file is; each other line is an event, a fact, a summary or a
+persona version. Vectors are not in it: they are made again. Importing twice is importing once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast, get_args
 
@@ -23,6 +23,9 @@ from persona_agent.memory.schema import personas
 from persona_agent.memory.screen import Trust
 from persona_agent.memory.snapshot import Snapshot
 from persona_agent.memory.store import Store
+from persona_agent.memory.summaries import LINES, Summary
+from persona_agent.memory.summary_rows import read_summaries, write_summaries
+from persona_agent.persona import check_line
 from persona_agent.types import Fact, Interaction, Record, Scope
 
 FORMAT = "persona_agent export 1"
@@ -35,6 +38,7 @@ class Imported(Record):
     events: int
     facts: int
     personas: int
+    summaries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class _Content:
     events: list[tuple[Trust, Interaction]]
     facts: list[Fact]
     personas: list[Mapping[str, Any]]  # Any: a persona version's fields, checked by name and type
+    summaries: list[Summary]
 
 
 def export(store: Store, scope: Scope) -> Iterator[str]:
@@ -60,6 +65,8 @@ def export(store: Store, scope: Scope) -> Iterator[str]:
                 yield _line("event", trust=rows[one.id]["trust"], **_plain(one))
         for fact in read_facts(connection, owner):
             yield _line("fact", **_plain(fact))
+        for summary in _parts_first(read_summaries(connection, owner)):
+            yield _line("summary", **_plain(summary))
         for version in reversed(snapshot.personas(scope)):
             yield _line("persona", **_plain(version))
 
@@ -74,8 +81,8 @@ def import_(
 ) -> Imported:
     """Store what `export` gave, by default for the user it was taken from.
 
-    Events that are there already are skipped; facts and personas are taken over only if the user
-    has none. Imported events have the trust "import", so nothing is made of them by itself;
+    Events that are there already are skipped; facts, summaries and personas are taken over only if
+    the user has none. Imported events have the trust "import", so nothing is made of them by itself;
     `trusted` gives them back the trust they had, for a file that nobody can have changed.
 
     Raises InputError, naming the line, for a file that is not an export: then nothing is stored.
@@ -89,7 +96,7 @@ def import_(
             done = store.add(some[start : start + 1000], now=now, trust=trust)
             added += sum(one.event == "ADD" for one in done)
     owner = owner_of(whose)
-    facts = versions = 0
+    facts = versions = summed = 0
     with store.database.write() as connection:
         store.lock(connection, owner)
         snapshot = Snapshot(connection)
@@ -98,17 +105,22 @@ def import_(
             new = [one for one in content.facts if there.issuperset(one.evidence)]
             write_merge(connection, owner, Merge(tuple(new)), now)
             facts = len(new)
+        if content.summaries and not read_summaries(connection, owner):
+            cited = snapshot.rows(owner, [e for one in content.summaries for e in one.events])
+            whole = _whole(content.summaries, set(cited))
+            write_summaries(connection, owner, whole, now)
+            summed = len(whole)
         known = snapshot.heads([owner])
         if content.personas and known and snapshot.persona(whose) is None:
             base = {"tenant": owner[0], "user": owner[1]}
             rows = [{**base, **one, "document": _moved(one, whose)} for one in content.personas]
             connection.execute(insert(personas), rows)
             versions = len(rows)
-    return Imported(added, facts, versions)
+    return Imported(added, facts, versions, summed)
 
 
 def _read(lines: Iterable[str], scope: Scope | None) -> tuple[Scope, _Content]:
-    content = _Content([], [], [])
+    content = _Content([], [], [], [])
     whose = scope
     begun = False
     for number, line in enumerate(lines, start=1):
@@ -155,6 +167,8 @@ def _take(content: _Content, kind: str, value: dict[str, Any], whose: Scope) -> 
                 **value,
             )
         )
+    elif kind == "summary":
+        content.summaries.append(_summary(value))
     elif kind == "persona":
         names = ("origin", "note", "document", "scores")
         row: dict[str, Any] = {name: str(value[name]) for name in names}
@@ -162,7 +176,52 @@ def _take(content: _Content, kind: str, value: dict[str, Any], whose: Scope) -> 
         row["created"] = microseconds(datetime.fromisoformat(value["created"]))
         content.personas.append(row)
     else:
-        raise ValueError(f"its type is {kind!r}; it must be event, fact or persona")
+        raise ValueError(f"its type is {kind!r}; it must be event, fact, summary or persona")
+
+
+def _summary(value: dict[str, Any]) -> Summary:
+    """Return a summary as JSON gives it (Any); raises for what is none."""
+    if value["level"] not in LINES:
+        raise ValueError(
+            f"a summary's level is {value['level']!r}; it must be one of {', '.join(LINES)}"
+        )
+    until = value.pop("valid_until")
+    lines, events, parts = (
+        tuple(map(str, value.pop(name))) for name in ("lines", "events", "parts")
+    )
+    return Summary(
+        lines=tuple(check_line(line) for line in lines),
+        events=events,
+        parts=parts,
+        valid_from=datetime.fromisoformat(value.pop("valid_from")),
+        valid_until=None if until is None else datetime.fromisoformat(until),
+        **value,
+    )
+
+
+def _parts_first(every: Sequence[Summary]) -> list[Summary]:
+    """Return summaries in an order in which each comes after what it was made of."""
+    waiting = list(every)
+    there: set[str] = set()
+    order: list[Summary] = []
+    while ready := [one for one in waiting if there.issuperset(one.parts)]:
+        order += ready
+        there |= {one.id for one in ready}
+        waiting = [one for one in waiting if one.id not in there]
+    return order
+
+
+def _whole(every: Sequence[Summary], events: Collection[str]) -> list[Summary]:
+    """Return, parts first, the summaries all of whose events are there, and parts, and successor."""
+    each = {one.id: one for one in every if one.events or one.parts}
+    good = _parts_first([one for one in each.values() if set(one.events) <= set(events)])
+    there = {one.id for one in good}
+    return [
+        one
+        if one.superseded_by is None or one.superseded_by in there
+        else replace(one, valid_until=None, superseded_by=None)
+        for one in good
+    ]
 
 
 def _moved(row: Mapping[str, Any], whose: Scope) -> str:

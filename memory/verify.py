@@ -23,6 +23,9 @@ from persona_agent.memory.schema import (
     evidence,
     facts,
     meta,
+    summaries,
+    summary_events,
+    summary_parts,
     tombstones,
     users,
     vectors,
@@ -44,6 +47,7 @@ class Verification(Record):
     facts: int
     problems: tuple[str, ...]
     residue: tuple[str, ...] = ()
+    summaries: int = 0
 
     @property
     def ok(self) -> bool:
@@ -51,7 +55,10 @@ class Verification(Record):
         return not self.problems and not self.residue
 
     def __str__(self) -> str:
-        head = f"{self.events} events of {self.users} users, {self.vectors} vectors, {self.facts} facts"
+        head = (
+            f"{self.events} events of {self.users} users, {self.vectors} vectors, "
+            f"{self.facts} facts, {self.summaries} summaries"
+        )
         wrong = [*self.problems, *(f"residue: {one}" for one in self.residue)]
         return "\n".join([f"{head}: {'all agree' if self.ok else 'not in order'}", *wrong])
 
@@ -76,13 +83,15 @@ def verify(
         problems += _numbers(connection)
         problems += _contents(connection)
         problems += _links(connection)
+        problems += _sums(connection)
         problems += _raised(connection)
         if check_index is not None:
             problems += [
                 f"the index of {_who(one)} differs" for one in check_index(Snapshot(connection))
             ]
         counts = {
-            table.name: _count(connection, table) for table in (users, events, vectors, facts)
+            table.name: _count(connection, table)
+            for table in (users, events, vectors, facts, summaries)
         }
         residue = list(_rows_with(connection, canaries)) if canaries else []
     if canaries:
@@ -94,6 +103,7 @@ def verify(
         counts["facts"],
         tuple(problems),
         tuple(residue),
+        counts["summaries"],
     )
 
 
@@ -184,6 +194,26 @@ def _links(connection: Connection) -> Iterator[str]:
             yield f"fact {row.id} of {_who(owner)} rests on no event"
         if row.superseded_by is not None and (*owner, row.superseded_by) not in there:
             yield f"fact {row.id} of {_who(owner)} names a successor that is not there"
+
+
+def _sums(connection: Connection) -> Iterator[str]:
+    """Give the summaries that rest on nothing, or name a successor that is not there."""
+    made_of = {
+        tuple(row)
+        for table in (summary_events, summary_parts)
+        for row in connection.execute(
+            select(table.c.tenant, table.c.user, table.c.summary).distinct()
+        )
+    }
+    columns = (summaries.c.tenant, summaries.c.user, summaries.c.id, summaries.c.superseded_by)
+    rows = list(connection.execute(select(*columns)))
+    there = {(row.tenant, row.user, row.id) for row in rows}
+    for row in rows:
+        owner = row.tenant, row.user
+        if (*owner, row.id) not in made_of:
+            yield f"summary {row.id} of {_who(owner)} rests on nothing"
+        if row.superseded_by is not None and (*owner, row.superseded_by) not in there:
+            yield f"summary {row.id} of {_who(owner)} names a successor that is not there"
 
 
 def _raised(connection: Connection) -> Iterator[str]:

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from persona_agent.memory.lexicon import Lexicon, words_of
+from persona_agent.memory.summaries import Summary, at_time, leaves
 from persona_agent.mine import Kind, mine
-from persona_agent.persona import PersonaLine
+from persona_agent.persona import MAX_EVIDENCE, PersonaLine
 from persona_agent.task import Task, is_labelled
 from persona_agent.types import Fact, Interaction
 
@@ -68,6 +69,23 @@ def fact_lines(
         )
         for _, one in ranked[:most]
     ]
+
+
+def summary_lines(
+    summaries: Sequence[Summary], *, now: datetime | None = None, most: int = 8
+) -> list[PersonaLine]:
+    """Return the summary of the person that held at `now` as lines, at most `most`.
+
+    Where there was none yet, those of the latest groups of events; see `memory.summaries.at_time`.
+    A line names the latest events of all that its summary rests on. None is after all of them.
+    """
+    known = {one.id: one for one in summaries}
+    lines = [
+        PersonaLine(line, leaves(one, known)[-MAX_EVIDENCE:], "summary")
+        for one in at_time(summaries, now)
+        for line in one.lines
+    ]
+    return list(merged(lines[:most]))
 
 
 def upto(history: Iterable[Interaction], now: datetime | None) -> list[Interaction]:

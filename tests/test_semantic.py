@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_agent.memory.summaries import Level, Summary
 from persona_agent.persona import PersonaLine
-from persona_agent.semantic import fact_lines, merged, statistics_lines, upto
+from persona_agent.semantic import fact_lines, merged, statistics_lines, summary_lines, upto
 from persona_agent.task import Task
 from persona_agent.types import Fact, Interaction, Scope
 
@@ -97,6 +98,40 @@ def test_facts_that_share_words_with_the_question_come_first() -> None:
 def test_evidence_that_is_not_known_yet_is_not_named() -> None:
     (line,) = fact_lines(FACTS[:1], now=at(4), events={"e0"})
     assert (line.evidence, line.origin) == (("e0",), "fact")
+
+
+def summary(
+    name: str,
+    level: Level,
+    since: int,
+    until: int | None = None,
+    events: tuple[str, ...] = (),
+    parts: tuple[str, ...] = (),
+) -> Summary:
+    ends = None if until is None else at(until)
+    return Summary(name, level, (f"{name} is said", "again"), at(since), events, parts, ends)
+
+
+SUMMARIES = [
+    summary("g1", "group", 3, events=("e1", "e3")),
+    summary("g2", "group", 5, events=("e4", "e5")),
+    summary("u1", "user", 5, 9, parts=("g1", "g2")),
+    summary("u2", "user", 9, events=("e9",), parts=("g1", "g2")),
+]
+
+
+def test_a_summary_is_that_of_its_time_with_all_it_rests_on() -> None:
+    (line, again) = summary_lines(SUMMARIES, now=at(6))
+    assert (line.text, again.text, line.origin) == ("u1 is said", "again", "summary")
+    assert line.evidence == ("e1", "e3", "e4", "e5")
+    assert texts(summary_lines(SUMMARIES, most=1)) == ["u2 is said"]
+    assert summary_lines(SUMMARIES, now=at(2)) == []
+    assert summary_lines([]) == []
+
+
+def test_before_the_person_was_summed_up_the_groups_of_then_are_told() -> None:
+    assert texts(summary_lines(SUMMARIES, now=at(4))) == ["g1 is said", "again"]
+    assert texts(summary_lines(SUMMARIES[:2], now=at(5))) == ["g1 is said", "again", "g2 is said"]
 
 
 def test_merging_keeps_order_and_each_statement_once() -> None:

@@ -79,6 +79,9 @@ def test_a_dry_run_tells_and_changes_nothing(store: Store) -> None:
         "events": 4,
         "users": 1,
         "fact_vectors": 0,
+        "summaries": 0,
+        "summary_events": 0,
+        "summary_parts": 0,
         "retrievals": 0,
     }
     assert store.count(ANN) == 4
@@ -194,7 +197,12 @@ def test_an_export_comes_back_whole(store: Store) -> None:
     fill(store, ANN)
     lines = list(export(store, ANN))
     before = store.get_all(ANN), all_facts(store, ANN), store.personas(ANN)
-    assert import_(store, lines, NOW).to_json() == {"events": 0, "facts": 0, "personas": 0}
+    assert import_(store, lines, NOW).to_json() == {
+        "events": 0,
+        "facts": 0,
+        "personas": 0,
+        "summaries": 0,
+    }
     forget(store, ANN, NOW)
     done = import_(store, lines, LATER, trusted=True)
     assert (done.events, done.facts, done.personas) == (4, 1, 1)
