@@ -67,7 +67,7 @@ def fill(store: Store, scope: Scope) -> None:
 def test_a_dry_run_tells_and_changes_nothing(store: Store) -> None:
     fill(store, ANN)
     told = forget(store, ANN, NOW, dry_run=True)
-    assert told.rows == {
+    assert {name: count for name, count in told.rows.items() if count} == {
         "receipts": 1,
         "jobs": 1,
         "evidence": 2,
@@ -78,11 +78,6 @@ def test_a_dry_run_tells_and_changes_nothing(store: Store) -> None:
         "vectors": 2,
         "events": 4,
         "users": 1,
-        "fact_vectors": 0,
-        "summaries": 0,
-        "summary_events": 0,
-        "summary_parts": 0,
-        "retrievals": 0,
     }
     assert store.count(ANN) == 4
     assert forget(store, ANN, NOW).rows == told.rows
