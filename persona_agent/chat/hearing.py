@@ -24,6 +24,7 @@ MAX_PHRASE_WORDS = 8
 MAX_NAME_WORDS = 12
 ARTICLES = ("the", "a", "an")
 SENTENCE_END = re.compile(r"[.!?;\n]")
+EMPTY = ("filler", "not", "like", "and", "but", "yes", "no", "unsure")  # lists that name nothing
 NEAR = 2  # tokens: in "do not really like" the word of liking does not turn the meaning back
 
 
@@ -109,9 +110,9 @@ def _sentence(text: str, names: Names) -> tuple[list[Mention], list[Phrase]]:
     clause = (0, 0)  # where the clause begins in mentions and phrases
     since = NEAR + 1
     for piece, begins in _pieces(text, names.lexicon):
-        if begins == "but":
-            wanted, turned = True, False
-        if begins in ("but", ","):
+        if begins in ("but", "not"):
+            wanted, turned = begins == "but", begins == "not"
+        if begins in ("but", "not", ","):
             clause = (len(mentions), len(phrases))
         left: list[str] = []
         at = 0
@@ -121,7 +122,7 @@ def _sentence(text: str, names: Names) -> tuple[list[Mention], list[Phrase]]:
             if found is not None:
                 span = text[piece[at].start() : piece[at + size - 1].end()]
                 mentions.append(Mention(*found, wanted, span))
-                turned = False
+                turned, since = False, NEAR + 1
                 at += size
                 continue
             word = fold(piece[at][0])
@@ -142,14 +143,19 @@ def _sentence(text: str, names: Names) -> tuple[list[Mention], list[Phrase]]:
 
 
 def _pieces(text: str, lexicon: Lexicon) -> Iterator[tuple[_Piece, str]]:
-    """Yield the tokens between commas, "and" and "but", and what came before: one of these or ""."""
+    """Yield the tokens between commas, "and" and "but", and what came before.
+
+    That is one of these, "not" for an "anything but", or "".
+    """
     piece: _Piece = []
-    begins, end = "", 0
+    begins, end, last = "", 0, ""
     for token in TOKEN.finditer(text):
         word = fold(token[0])
         before = "," if "," in text[end : token.start()] else ""
         joint = next((one for one in ("but", "and") if lexicon.has(one, word)), "")
-        end = token.end()
+        if (last, word) in lexicon.phrases["not"]:
+            joint = "not"
+        end, last = token.end(), word
         if (before or joint) and piece:
             yield piece, begins
             piece, begins = [], ""
@@ -182,7 +188,7 @@ def _content(piece: _Piece, lexicon: Lexicon) -> tuple[int, int]:
 
 
 def _names_nothing(lexicon: Lexicon, word: str) -> bool:
-    return any(lexicon.has(name, word) for name in ("filler", "not", "like", "and", "but"))
+    return any(lexicon.has(name, word) for name in EMPTY)
 
 
 def _title(name: str) -> Words:

@@ -18,7 +18,7 @@ from persona_agent.types import Json, Record, Scope
 
 LINK = "link_names"
 CACHE = Path("~/.cache/persona-agent/catalogues")
-ATTRIBUTE_THRESHOLD = 0.4  # of the cosine; how they were chosen is in docs/chat.md
+ATTRIBUTE_THRESHOLD = 0.385  # of the cosine; how they were chosen is in docs/chat.md
 ITEM_THRESHOLD = 0.75
 TARGETS: tuple[Target, ...] = ("attribute", "item")
 PARAMETERS: Mapping[str, Json] = {

@@ -97,9 +97,9 @@ def fold(word: str) -> str:
     >>> fold("Sí"), fold("don’t"), fold("はい")
     ('si', 'dont', 'はい')
     """
-    plain = unicodedata.normalize("NFKD", word.casefold())
+    plain = unicodedata.normalize("NFKD", word).casefold()
     bare = "".join(one for one in plain if not unicodedata.combining(one))
-    return unicodedata.normalize("NFKC", re.sub("['’]", "", bare))
+    return unicodedata.normalize("NFC", re.sub("['’]", "", bare))
 
 
 def words_of(text: str) -> Words:

@@ -1,0 +1,1 @@
+"""Studies of the conversation: how well answers are read, and what remembering saves."""
