@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 from persona_agent import prompts
 from persona_agent.act import Answer, answer, requests
@@ -50,6 +50,12 @@ from persona_agent.types import (
     Sampling,
     Scope,
 )
+
+if TYPE_CHECKING:
+    from persona_agent.chat.deciding import Policy
+    from persona_agent.chat.domain import Domain
+    from persona_agent.chat.session import ChatSession
+    from persona_agent.chat.state import ChatState
 
 Content: TypeAlias = "str | Interaction | Mapping[str, Any]"  # Any: foreign data, checked inside
 
@@ -380,6 +386,34 @@ class PersonaAgent(Closing):
         jobs = [Job(persona.lines, known, one) for known, one in zip(memories, block, strict=True)]
         program = predict(jobs, task, calibration=self._options.calibration)
         return run(salted(program, self._salt(scope)), self._ports)
+
+    def chat(
+        self,
+        domain: Domain,
+        *,
+        user_id: str,
+        agent_id: str | None = None,
+        policy: Policy | None = None,
+        state: ChatState | None = None,
+    ) -> ChatSession:
+        """Open a conversation that asks or recommends, or go on with that of `state`.
+
+        It starts from what is remembered of the user, and what it learns is remembered before it
+        answers. Needs the extra `recommend`.
+        """
+        from persona_agent.chat.session import ChatSession  # late: scipy and pandas are heavy
+
+        scope = self._scope(user_id, agent_id)
+        return ChatSession(
+            domain,
+            self.memory,
+            self.llm,
+            scope,
+            policy=policy,
+            state=state,
+            clock=self._now,
+            salt=self._salt(scope),
+        )
 
     # --- the persona and its alignment ------------------------------------------------------
 

@@ -57,6 +57,7 @@ SAMPLES = {
     "past": "- Once (2007), Music: 5",
     "persona": "- rates comedies 0.8 below their average (31)",
     "phrase": "fado",
+    "plural": "artists",
     "predicted": "3",
     "query": "Alien (1979), Horror",
     "query_label": "Film",

@@ -137,10 +137,12 @@ class Domain:
 
 
 def _titles(table: AttributeTable, years: Mapping[str, int]) -> ItemTable:
+    """Return what items are called; one that is called by its number has no title."""
     ids = IdMap.ordered(list(table.items), "item")
+    named = zip(ids, table.item_names, strict=True)
     return ItemTable(
         ids,
-        table.item_names,
+        tuple("" if name == one and name.isdigit() else name for one, name in named),
         ((),) * len(ids),
         tuple(years.get(one, 0) for one in ids),
     )

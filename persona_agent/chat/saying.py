@@ -32,6 +32,8 @@ def question(domain: Domain, attribute: str) -> str:
     fields = {"name": domain.attribute(attribute)}
     if form == "decade":
         fields["noun"] = domain.noun
+    if form == "taste":
+        fields["plural"] = domain.plural
     if form == "kind":
         fields["kind"] = prompts.as_data(kind, MAX_PHRASE_CHARS)
     return prompts.text(PROMPT, f"ask_{form}", **fields)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from persona_agent.cli.align import align, ask
 from persona_agent.cli.bench import bench
+from persona_agent.cli.chat import chat
 from persona_agent.cli.demo import demo
 from persona_agent.cli.doctor import doctor
 from persona_agent.cli.evaluate import evaluate
@@ -65,6 +66,7 @@ for command in (
     search,
     users,
     ask,
+    chat,
     align,
     persona,
     doctor,
