@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,16 +14,37 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from persona_agent.errors import PersonaAgentError
-from persona_agent.serve import chat, health
+from persona_agent.serve import (
+    chat,
+    health,
+    memories,
+    openai,
+    operations,
+    operator,
+    personas,
+    recommendations,
+    users,
+)
 from persona_agent.serve.around import Around
 from persona_agent.serve.config import Config
+from persona_agent.serve.description import description
 from persona_agent.serve.errors import ApiError, meaning, response
 from persona_agent.serve.schemas import ERRORS
 from persona_agent.serve.service import Parts, Service, running, utc_now
 
 log = logging.getLogger("persona_agent.serve")
 
-ROUTERS = (chat.router, health.router)
+ROUTERS = (
+    chat.router,
+    openai.router,
+    memories.router,
+    personas.router,
+    users.router,
+    operations.router,
+    recommendations.router,
+    operator.router,
+    health.router,
+)
 
 
 def create_app(
@@ -43,6 +65,7 @@ def create_app(
         lifespan=lifespan,
         responses=ERRORS,
     )
+    app.openapi = partial(description, app)  # type: ignore[method-assign]  # as FastAPI's manual does
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Around, max_body_bytes=config.max_body_bytes)

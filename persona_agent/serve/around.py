@@ -11,6 +11,7 @@ import secrets
 import time
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from persona_agent.serve.errors import ApiError, response
@@ -26,6 +27,7 @@ class Around:
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
         self._most = max_body_bytes
+        self._told = f"the body is longer than {max_body_bytes} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request within these bounds."""
@@ -45,7 +47,7 @@ class Around:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._most:
-                raise self._too_long()
+                raise HTTPException(413, self._told)  # the kind that FastAPI lets through
             return message
 
         async def noted(message: Message) -> None:
@@ -60,14 +62,12 @@ class Around:
         try:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._most:
-                await response(self._too_long())(scope, receive, noted)
+                told = response(ApiError(413, self._told, code="invalid_request"))
+                await told(scope, receive, noted)
             else:
                 await self._app(scope, bounded, noted)
         finally:
             self._note(scope, status, time.perf_counter() - begun, request_id)
-
-    def _too_long(self) -> ApiError:
-        return ApiError(413, f"the body is longer than {self._most} bytes", code="too_long")
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         """Count and log the request; a route's pattern is named, never the ids in its path."""

@@ -227,11 +227,3 @@ def _wants(headers: Mapping[str, str]) -> frozenset[str]:
     if mode not in modes:
         raise bad(f"X-Persona-Mode is {mode!r}; it must be {', '.join(modes)}")
     return modes[mode]
-
-
-@router.get("/v1/models", responses=ERRORS)
-async def list_models(request: Request) -> Response:
-    """List the models there are."""
-    await caller_of(request)
-    data = await service_of(request).upstream.models()
-    return Response(json.dumps({"object": "list", "data": data}), media_type="application/json")

@@ -93,11 +93,8 @@ class JwtPart(Part):
 class RecommendPart(Part):
     """A recommender to serve; off without a folder."""
 
-    model: str = Field(default="", description="Kind of the saved recommender, such as ease.")
     folder: str = Field(default="", description="Where `save` wrote it.")
-    items: str = Field(
-        default="", description="CSV of items: id, title, year, genres separated by |."
-    )
+    items: str = Field(default="", description="CSV of items: item, title, year, genres by |.")
     noun: str = Field(default="item", description="What one item is called.")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import replace
+from typing import Annotated, Any, cast
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from persona_agent.serve.errors import bad
-from persona_agent.serve.identity import Caller
+from persona_agent.serve.identity import Caller, user_scope
 from persona_agent.serve.service import Service
+from persona_agent.types import Scope
 
 
 def service_of(request: Request) -> Service:
@@ -57,6 +58,21 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number in JSON")
 
 
-def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping without what is None; Any: passed through."""
-    return {key: value for key, value in values.items() if value is not None}
+CallerDep = Annotated[Caller, Depends(caller_of)]
+
+
+def scope_for(
+    request: Request,
+    caller: Caller,
+    user_id: str | None,
+    agent_id: str | None = None,
+    run_id: str | None = None,
+) -> Scope:
+    """Return whom a request is about; an agent or run that it names goes before a header's.
+
+    Raises ApiError: 404 for somebody else's user, 400 where nobody is named.
+    """
+    found = user_scope(caller, user_id, headers_of(request))
+    if agent_id is None and run_id is None:
+        return found
+    return replace(found, agent=agent_id or found.agent, run=run_id or found.run)

@@ -74,3 +74,31 @@ CHAT_BODY: dict[str, Any] = {
         },
     }
 }
+EMBEDDINGS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "input"],
+                    "properties": {
+                        "model": {"type": "string", "minLength": 1},
+                        "input": {
+                            "anyOf": [
+                                {"type": "string", "minLength": 1},
+                                {
+                                    "type": "array",
+                                    "minItems": 1,
+                                    "maxItems": 2048,
+                                    "items": {"type": "string", "minLength": 1},
+                                },
+                            ]
+                        },
+                    },
+                    "additionalProperties": True,
+                }
+            }
+        },
+    }
+}

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.closing import Closing
 from persona_agent.context import Context
 from persona_agent.errors import InputError
 from persona_agent.llm import LocalLLM, open_llm
+from persona_agent.llm.metered import metered
 from persona_agent.llm.openai import DEFAULT_BASE_URL
 from persona_agent.memory.api_keys import ApiKeys
 from persona_agent.memory.embed import open_embedder
@@ -37,9 +39,13 @@ from persona_agent.serve.gather import Gathering
 from persona_agent.serve.inprocess import ModelUpstream
 from persona_agent.serve.journal import Journal
 from persona_agent.serve.known import Question, know
+from persona_agent.serve.learner import Keeper
 from persona_agent.serve.metrics import Metrics
 from persona_agent.serve.turns import Turns
 from persona_agent.serve.upstream import EndpointUpstream, Upstream, in_pool
+
+if TYPE_CHECKING:
+    from persona_agent.serve.shop import Shop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,10 +93,11 @@ class Service:
         index = Index(embedder.name, file=None if path is None else index_path(path))
         self.memory = EpisodicMemory(self.store, embedder, index)
         self._open.callback(lambda: self.memory.close(self.now()))
-        self.llm = parts.llm if parts.llm is not None else _model(config)
-        if parts.llm is None and isinstance(self.llm, Closing):
-            own(self.llm)
-        self.upstream = parts.upstream or _upstream(config, self.llm)
+        model = parts.llm if parts.llm is not None else _model(config)
+        if parts.llm is None and isinstance(model, Closing):
+            own(model)
+        self.upstream = parts.upstream or _upstream(config, model)
+        self.llm = metered(model)  # chats go by the upstream: what is metered is learning
         self.personas = Personas(self.store, self.now)
         self.keys = ApiKeys(self.store)
         self.guard = Guard(config, self.keys)
@@ -115,6 +122,14 @@ class Service:
         )
         self._open.callback(lambda: self.journal.close(config.drain_s))
         self._agents: dict[str, PersonaAgent] = {}
+        self.learned_tokens = 0
+        self.stopping = False
+        self.shop: Shop | None = None
+        if config.recommend.folder:
+            from persona_agent.serve.shop import open_shop  # heavy: the extra `recommend`
+
+            self.shop = open_shop(config.recommend, self.store)
+        self._keeper: Keeper | None = None
 
     async def call(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         """Return what a blocking function returns, run in the bounded pool."""
@@ -145,17 +160,44 @@ class Service:
                 f"cache_policy is {policy!r}, but the upstream does not keep prefix caches apart "
                 "(or does not answer); use vLLM or the local model, or cache_policy off"
             )
+        if self.config.learn.enabled:
+            self._keeper = self._open.enter_context(self._keep())
         adopted = await self.call(self.journal.adopt)
         if adopted:
             log.info("turns of processes that ended were stored", extra={"count": adopted})
 
     async def stop(self) -> None:
         """Close everything, turns first: what cannot be stored now stays on the disk."""
+        self.stopping = True
         await self.upstream.close()
-        await in_pool(self._last(), self._open.close)
+        with ThreadPoolExecutor(1, "closing") as last:  # the other pool is among what is closed
+            await in_pool(last, self._open.close)
 
-    def _last(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, "closing")  # the pool is among what is closed
+    def wake(self) -> None:
+        """Let the keeper look for work now."""
+        if self._keeper is not None:
+            self._keeper.wake()
+
+    def worked(self, kind: str, end: str) -> int:
+        """Note that background work ended; return the tokens that it asked for."""
+        usage = self.llm.take().usage
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        self.learned_tokens += tokens
+        self.metrics.tokens.inc(tokens)
+        self.metrics.jobs.labels(kind, end).inc()
+        return tokens
+
+    def _keep(self) -> Keeper:
+        return Keeper(
+            self.config.learn,
+            self.store,
+            self.operations,
+            agent_of=self.agent,
+            adopt=self.journal.adopt,
+            spending=self.worked,
+            clock=self.now,
+            tenant=self.config.tenant,
+        )
 
     def span(self, name: str) -> AbstractContextManager[Any]:
         """Surround work with an OpenTelemetry span, if those are wanted; Any: the library's."""
@@ -219,6 +261,4 @@ def _upstream(config: Config, llm: LLM) -> Upstream:
 
 def names(some: Sequence[str]) -> str:
     """Return ids as one header's value: separated by commas, percent-encoded where need be."""
-    from urllib.parse import quote
-
     return ",".join(quote(one, safe="") for one in some)

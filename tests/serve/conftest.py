@@ -75,17 +75,25 @@ def listening(app: Any) -> Iterator[Running]:  # Any: an ASGI application
         running.close()
 
 
-@pytest.fixture
-def seen() -> list[dict[str, Any]]:
-    """What the upstream got: path, headers, body."""
-    return []
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An endpoint that answers without a model: its address, and all that it got."""
+    got: list[dict[str, Any]] = []
+    with listening(stub_app(seen=got)) as running:
+        yield f"{running.url}/v1", got
 
 
 @pytest.fixture
-def upstream(seen: list[dict[str, Any]]) -> Iterator[str]:
-    """The address of an endpoint that answers without a model."""
-    with listening(stub_app(seen=seen)) as running:
-        yield f"{running.url}/v1"
+def seen(endpoint: tuple[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What the upstream gets in this test: path, headers, body."""
+    endpoint[1].clear()
+    return endpoint[1]
+
+
+@pytest.fixture
+def upstream(endpoint: tuple[str, list[dict[str, Any]]]) -> str:
+    """The address of the endpoint."""
+    return endpoint[0]
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""Recommendations, and why."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, JsonValue
+
+from persona_agent.bridge.catalogue import Wish
+from persona_agent.serve.errors import ApiError
+from persona_agent.serve.given import Given, Id, Text
+from persona_agent.serve.request import CallerDep, scope_for, service_of
+from persona_agent.serve.schemas import ERRORS
+from persona_agent.serve.service import Service
+from persona_agent.serve.shop import Shop
+
+router = APIRouter(prefix="/v1/recommendations", tags=["recommendations"])
+
+RESPONSES = {**ERRORS, 501: {"description": "This server has no recommender."}}
+
+
+class WishGiven(Given):
+    """What items must be, or must not be."""
+
+    genres: list[Text] = Field(default=[], max_length=20)
+    from_year: int | None = Field(default=None, ge=-9999, le=9999)
+    to_year: int | None = Field(default=None, ge=-9999, le=9999)
+    title: Text = ""
+
+    def wish(self) -> Wish:
+        """Return it as the catalogue takes it."""
+        return Wish(
+            genres=tuple(self.genres),
+            from_year=self.from_year,
+            to_year=self.to_year,
+            title=self.title,
+        )
+
+
+class RecommendGiven(Given):
+    """For whom, how many, and of what kind."""
+
+    user_id: Id | None = None
+    k: int = Field(default=10, ge=1, le=100)
+    must: WishGiven | None = None
+    must_not: WishGiven | None = None
+
+
+class ExplainGiven(Given):
+    """Which item, by its id, for whom."""
+
+    user_id: Id | None = None
+    item: Id
+
+
+class OfferTold(BaseModel):
+    """A recommended item, and why."""
+
+    item: str
+    title: str
+    year: int
+    genres: list[str]
+    score: float
+    why: str
+
+
+class Offers(BaseModel):
+    """Recommended items, best first."""
+
+    results: list[OfferTold]
+
+
+class Why(BaseModel):
+    """Why an item suits: a sentence, and the reasons it is made of, strongest first."""
+
+    item: str
+    title: str
+    score: float
+    sentence: str
+    reasons: list[dict[str, JsonValue]]
+
+
+@router.post("", responses=RESPONSES)
+async def recommend(request: Request, caller: CallerDep, given: RecommendGiven) -> Offers:
+    """Recommend what the user has not seen, by what memory says the user likes."""
+    service, scope = service_of(request), scope_for(request, caller, given.user_id)
+    shop = _shop(service)
+    wishes = [None if one is None else one.wish() for one in (given.must, given.must_not)]
+    found = await service.call(shop.recommend, scope, given.k, wishes[0], wishes[1])
+    return Offers(results=[OfferTold.model_validate(one.to_json()) for one in found])
+
+
+@router.post("/explain", responses=RESPONSES)
+async def explain(request: Request, caller: CallerDep, given: ExplainGiven) -> Why:
+    """Tell why an item suits the user: which own items, which taste, which path."""
+    service, scope = service_of(request), scope_for(request, caller, given.user_id)
+    shop = _shop(service)
+    found = await service.call(shop.explain, scope, given.item)
+    return Why.model_validate(
+        {
+            "item": found.item,
+            "title": shop.title(found.item),
+            "score": found.score,
+            "sentence": shop.sentence(found),
+            "reasons": [one.to_json() for one in found.reasons],
+        }
+    )
+
+
+def _shop(service: Service) -> Shop:
+    if service.shop is None:
+        raise ApiError(
+            501,
+            "this server has no recommender; its operator can set recommend.folder and "
+            "recommend.items",
+            kind="server_error",
+            code="no_recommender",
+        )
+    return service.shop
