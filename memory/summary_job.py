@@ -15,13 +15,14 @@ from persona_agent.drive import Ports, run
 from persona_agent.errors import BackendError
 from persona_agent.memory.jobs import Commit, Handler, Job, JobLost
 from persona_agent.memory.rows import Owner, microseconds, owner_of, to_interaction
-from persona_agent.memory.schema import events, jobs
+from persona_agent.memory.schema import events, jobs, summaries
 from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.memory.store import Store
-from persona_agent.memory.summaries import Summary, Tree, at_time, summarise
+from persona_agent.memory.summaries import Summary, Tree, summarise
 from persona_agent.memory.summary_rows import (
     read_summaries,
     request_summaries,
+    summary_in,
     write_summaries,
     write_tree,
 )
@@ -37,15 +38,28 @@ _OWN = (
 )
 
 
+_TOP = (
+    select(summaries)
+    .where(of_owner(summaries), summaries.c.level == "user", summaries.c.valid_until.is_(None))
+    .order_by(summaries.c.valid_from.desc(), summaries.c.id.desc())
+    .limit(1)
+)
+
+
 def summaries_of(store: Store, scope: Scope) -> list[Summary]:
     """Return all summaries of a user, those that stand no more too, in the order of their times."""
     with store.database.read() as connection:
         return read_summaries(connection, owner_of(scope))
 
 
-def summary_of(store: Store, scope: Scope, as_of: datetime | None = None) -> list[Summary]:
-    """Return what a prompt may say of a user, now or as it was said of a time; see `at_time`."""
-    return at_time(summaries_of(store, scope), as_of)
+def standing(store: Store, scope: Scope) -> Summary | None:
+    """Return the summary of a user that stands now, without what it was made of; None if none does.
+
+    One small read, for every prompt; `summaries_of` tells what it rests on.
+    """
+    with store.database.read() as connection:
+        row = connection.execute(_TOP, key(owner_of(scope))).mappings().first()
+    return None if row is None else summary_in(row)
 
 
 def summary_job(
@@ -62,29 +76,67 @@ def summary_job(
     """
 
     def work(store: Store, job: Job) -> Commit:
-        owner = owner_of(job.scope)
-        with store.database.read() as connection:
-            before = _own(connection, owner)
-            known = {one.id: one for one in read_summaries(connection, owner)}
+        before, known = _read(store, job.scope)
         program = summarise(before, known, sensitive=sensitive, words=words)
         tree = run(salted(program, salt(job.scope)), Ports(llm))
         if tree.failed is not None:
             _keep(store, job, before, tree)
             raise BackendError(f"no summary of the person: {tree.failed}")
-
-        def commit(connection: Connection) -> None:
-            # The user's row is locked now. What a model was told that is not so any more is not
-            # written, and what is new is for the next job.
-            now = datetime.now(UTC)
-            if _own(connection, owner) == before:
-                write_tree(connection, owner, tree, now)
-                return
-            write_summaries(connection, owner, _still_true(connection, owner, before, tree), now)
-            request_summaries(connection, store.sql, owner, microseconds(now))
-
-        return commit
+        return lambda connection: _write(store, connection, owner_of(job.scope), before, tree)
 
     return work
+
+
+def refresh(
+    store: Store,
+    scope: Scope,
+    llm: LLM,
+    *,
+    sensitive: bool = False,
+    words: WordLists | None = None,
+    salt: str | None = None,
+) -> Tree:
+    """Bring a user's summaries up to date now, and return the tree; see `summary_job`.
+
+    Raises BackendError where the person could not be summed up; what was made is kept.
+    """
+    before, known = _read(store, scope)
+    program = summarise(before, known, sensitive=sensitive, words=words)
+    tree = run(salted(program, salt), Ports(llm))
+    owner = owner_of(scope)
+    with store.database.write() as connection:
+        store.lock(connection, owner)
+        _write(store, connection, owner, before, tree)
+    if tree.failed is not None:
+        raise BackendError(f"no summary of {scope.user!r} could be made: {tree.failed}")
+    return tree
+
+
+def _read(store: Store, scope: Scope) -> tuple[list[Interaction], dict[str, Summary]]:
+    """Return what is to be summed up, and the summaries there are, of one moment."""
+    owner = owner_of(scope)
+    with store.database.read() as connection:
+        known = {one.id: one for one in read_summaries(connection, owner)}
+        return _own(connection, owner), known
+
+
+def _write(
+    store: Store,
+    connection: Connection,
+    owner: Owner,
+    before: Sequence[Interaction],
+    tree: Tree,
+) -> None:
+    """Write a tree that was made of `before`; the user's row is locked.
+
+    What a model was told that is not so any more is not written; a job is asked for instead.
+    """
+    now = datetime.now(UTC)
+    if _own(connection, owner) == before:
+        write_tree(connection, owner, tree, now)
+        return
+    write_summaries(connection, owner, _still_true(connection, owner, before, tree), now)
+    request_summaries(connection, store.sql, owner, microseconds(now))
 
 
 def _keep(store: Store, job: Job, before: Sequence[Interaction], tree: Tree) -> None:

@@ -64,7 +64,7 @@ def read_summaries(connection: Connection, owner: Owner) -> list[Summary]:
     for summary, part in connection.execute(_PARTS, key(owner)):
         parts.setdefault(summary, []).append(part)
     rows = connection.execute(_ALL, key(owner)).mappings()
-    return [_summary(row, made_of.get(row["id"], ()), parts.get(row["id"], ())) for row in rows]
+    return [summary_in(row, made_of.get(row["id"], ()), parts.get(row["id"], ())) for row in rows]
 
 
 def write_summaries(
@@ -167,7 +167,8 @@ def _resting_on(connection: Connection, owner: Owner, ids: Sequence[str]) -> set
     return found
 
 
-def _summary(row: RowMapping, made_of: Sequence[str], parts: Sequence[str]) -> Summary:
+def summary_in(row: RowMapping, made_of: Sequence[str] = (), parts: Sequence[str] = ()) -> Summary:
+    """Return the summary in a row, made of these events and of these summaries."""
     return Summary(
         row["id"],
         row["level"],

@@ -1,4 +1,4 @@
-"""One action: recall, use tools, answer.
+"""One action: recall, use tools, think, answer.
 
 The answer names the persona version and the memories it used. Tools are bounded in steps; a call
 the model got wrong is data for its next step, never a crash.
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from persona_agent import prompts
 from persona_agent.errors import BackendError
-from persona_agent.persona import Persona, render
+from persona_agent.persona import Persona, PersonaLine, render
 from persona_agent.ports import Tool
 from persona_agent.predict import RecallPlan
 from persona_agent.program import Program, call_tool, complete, recall
+from persona_agent.think import Said, ThinkOptions, deliberate
 from persona_agent.types import (
     RECALL_KINDS,
     Fact,
@@ -60,7 +61,11 @@ class Step(Record):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Record):
-    """What the agent says, and what it used: persona version, memories, steps, tokens, facts."""
+    """What the agent says, and what it used: persona version, memories, steps, tokens, facts.
+
+    `known` are the lines of semantic memory in the prompt; `thought` is what was thought before,
+    which is not part of `text`.
+    """
 
     text: str
     scope: Scope
@@ -69,6 +74,8 @@ class Answer(Record):
     steps: tuple[Step, ...] = ()
     usage: Usage = Usage()
     facts: tuple[Fact, ...] = ()
+    known: tuple[PersonaLine, ...] = ()
+    thought: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -76,8 +83,9 @@ class Answer(Record):
 
 @dataclass(slots=True)
 class _Known:
-    """What was recalled so far, each memory and fact once."""
+    """What was recalled so far, each memory and fact once, and what was known before."""
 
+    lines: tuple[PersonaLine, ...] = ()
     events: dict[str, Interaction] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
 
@@ -101,11 +109,15 @@ def answer(
     tools: Sequence[Tool] = (),
     max_steps: int = 4,
     sampling: Sampling = Sampling(max_tokens=400),
+    lines: Sequence[PersonaLine] = (),
+    think: ThinkOptions | None = None,
 ) -> Program[Answer]:
     """Return the agent's answer to a user's question.
 
     Memories are recalled first. With `tools`, the model may then use them and search memory
-    further, at most `max_steps` times; after that, or without tools, it answers.
+    further, at most `max_steps` times; after that, or without tools, it answers. `lines` are shown
+    before the memories. With `think` it thinks before it answers, though not before a step, which
+    may be an answer as well.
     Raises ValueError for an empty question or tools that share a name, BackendError if the model
     cannot answer.
     """
@@ -114,7 +126,7 @@ def answer(
     _check_names(tools)
     scope = persona.scope
     replies = yield from recall(requests(plan, scope, question))
-    known = _Known()
+    known = _Known(tuple(lines))
     known.add(hit for reply in replies for hit in reply.memories)
     usage = Usage()
     steps: list[Step] = []
@@ -128,8 +140,7 @@ def answer(
         if problem is not None:
             steps.append(Step(action, arguments, "", problem))
         elif action == ANSWER:
-            said = str(arguments["text"])
-            return _answer(said, persona, known, steps, usage)
+            return _answer(str(arguments["text"]), persona, known, steps, usage)
         elif action == SEARCH:
             step, hits = yield from _search(scope, arguments)
             known.add(hits)
@@ -138,11 +149,19 @@ def answer(
             result = yield from call_tool(scope, action, arguments)
             steps.append(Step(action, arguments, result.text, result.error))
     messages = _messages(question, persona, known, (), steps)
+    said = yield from _said(messages, sampling, think)
+    return _answer(said.text, persona, known, steps, usage + said.usage, said.thought)
+
+
+def _said(
+    messages: tuple[Message, ...], sampling: Sampling, think: ThinkOptions | None
+) -> Program[Said]:
+    if think is not None:
+        return (yield from deliberate(messages, sampling, think))
     reply = (yield from complete([ModelRequest(messages, sampling, purpose="answer")]))[0]
     if reply.error is not None:
         raise BackendError(f"the model could not answer: {reply.error}")
-    usage += reply.usage
-    return _answer(reply.text.strip(), persona, known, steps, usage)
+    return Said(reply.text.strip(), "", reply.usage)
 
 
 def requests(plan: RecallPlan, scope: Scope, question: str) -> list[RecallRequest]:
@@ -153,27 +172,44 @@ def requests(plan: RecallPlan, scope: Scope, question: str) -> list[RecallReques
     ]
 
 
-def remembered(memories: Sequence[Interaction], facts: Sequence[Fact] = ()) -> str:
-    """Return facts and memories as the delimited, escaped block of a prompt; empty for none."""
-    if not memories and not facts:
-        return ""
-    told = [
+def remembered(
+    memories: Sequence[Interaction],
+    facts: Sequence[Fact] = (),
+    lines: Sequence[PersonaLine] = (),
+) -> str:
+    """Return lines, facts and memories as the delimited, escaped block of a prompt; empty for none."""
+    told = [prompts.text("ask", "known", text=prompts.as_data(one.text, 500)) for one in lines]
+    dated = [
         ("fact", one.valid_from, one.text)
         for one in sorted(facts, key=lambda one: (one.valid_from, one.id))
     ]
-    happened = [("memory", one.when, one.text) for one in memories]
-    lines = "\n".join(
+    dated += [("memory", one.when, one.text) for one in memories]
+    told += [
         prompts.text("ask", name, when=when.date().isoformat(), text=prompts.as_data(text, 500))
-        for name, when, text in [*told, *happened]
-    )
-    return prompts.text("ask", "memories", lines=lines)
+        for name, when, text in dated
+    ]
+    return prompts.text("ask", "memories", lines="\n".join(told)) if told else ""
 
 
 def _answer(
-    said: str, persona: Persona, known: _Known, steps: Sequence[Step], usage: Usage
+    said: str,
+    persona: Persona,
+    known: _Known,
+    steps: Sequence[Step],
+    usage: Usage,
+    thought: str = "",
 ) -> Answer:
-    facts = tuple(known.facts.values())
-    return Answer(said, persona.scope, persona.version, known.in_time, tuple(steps), usage, facts)
+    return Answer(
+        said,
+        persona.scope,
+        persona.version,
+        known.in_time,
+        tuple(steps),
+        usage,
+        tuple(known.facts.values()),
+        known.lines,
+        thought,
+    )
 
 
 def _check_names(tools: Sequence[Tool]) -> None:
@@ -198,7 +234,7 @@ def _messages(
     who = prompts.text("ask", "persona", lines=render(persona.lines)) if persona.lines else ""
     actions = _actions(tools) if tools else ""
     system = [prompts.text("ask", "policy"), actions, who]
-    memories = remembered(known.in_time, list(known.facts.values()))
+    memories = remembered(known.in_time, list(known.facts.values()), known.lines)
     user = [memories, question, *(_shown(step) for step in steps)]
     return (
         Message("system", "\n\n".join(part for part in system if part)),

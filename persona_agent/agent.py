@@ -17,26 +17,31 @@ from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
 from persona_agent.context import Context, fitted
 from persona_agent.drive import Ports, arun, run
+from persona_agent.dual import MemoryPlan, foresee
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory
-from persona_agent.memory.fact_rows import JOB, fact_job, facts_of
+from persona_agent.memory.fact_rows import JOB, facts_of
 from persona_agent.memory.forget import Receipt, Vacuum, forget
+from persona_agent.memory.handlers import handlers
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
 from persona_agent.memory.jobs import Ran, run_jobs
 from persona_agent.memory.rows import Added, Change
 from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
+from persona_agent.memory.summary_rows import SUMMARY_JOB
 from persona_agent.persona import Persona
 from persona_agent.personas import PersonaHandle, Personas
 from persona_agent.ports import LLM, Embedder, SaltedLLM, Tool
-from persona_agent.predict import Job, RecallPlan, predict, remember
-from persona_agent.program import Program, Result, salted
+from persona_agent.predict import Job, RecallPlan, remember
+from persona_agent.program import Program, Result, adapted, salted
 from persona_agent.propose import Proposer, miner, textual_gradient
 from persona_agent.records import TICK, chat, interaction
 from persona_agent.salts import CacheSalts
+from persona_agent.semantic import Description
+from persona_agent.semantic_memory import SemanticMemory
 from persona_agent.sensitive import WordLists
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
@@ -149,6 +154,7 @@ class PersonaAgent(Closing):
             summarise_history=summarise_history,
             salt=self._salt,
         )
+        self._semantic = SemanticMemory(memory.store, self._aligner, self._salt)
 
     @classmethod
     def open(
@@ -162,6 +168,7 @@ class PersonaAgent(Closing):
         threads: int | None = None,
         environ: Mapping[str, str] = os.environ,
         facts: bool = False,
+        summaries: bool = False,
         screen: Screen = Screen(),
         **settings: Any,  # Any: passed on to the constructor, which checks them
     ) -> Self:
@@ -171,12 +178,13 @@ class PersonaAgent(Closing):
         for work that needs no model; the same for `embedder` (`minilm`, `hash`, `st:MODEL`).
         `threads` are the embedded model's. An endpoint's address and key that are not given are
         looked up in `environ`, and so is PERSONA_AGENT_CACHE_KEY (`cache_key`). With `facts`, what
-        users write asks for jobs that extract facts; `run_jobs` does them. `screen` says what is
-        stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each
+        users write asks for jobs that extract facts, with `summaries` for jobs that sum it up;
+        `run_jobs` does them. `screen` says what is stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each
         saying the way out.
         """
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        store = Store.open(database, screen=screen, outbox=(JOB,) if facts else ())
+        outbox = [kind for kind, on in ((JOB, facts), (SUMMARY_JOB, summaries)) if on]
+        store = Store.open(database, screen=screen, outbox=outbox)
         try:
             model = (
                 open_llm(llm, base_url=base_url, api_key=api_key, threads=threads, environ=environ)
@@ -292,16 +300,32 @@ class PersonaAgent(Closing):
         """Return the facts that hold about a user now, or held at a time, oldest first."""
         return facts_of(self._store, self._scope(user_id), as_of)
 
+    def summary(self, user_id: str, *, as_of: datetime | None = None) -> Description:
+        """Return what a user's memories say in short, now or as it was said of a time.
+
+        Summaries are made by `run_jobs`, with `open(summaries=True)`, or by `summarise`.
+        """
+        return self._semantic.described(self._scope(user_id), as_of)
+
+    def summarise(self, user_id: str, *, sensitive_words: WordLists | None = None) -> Description:
+        """Bring a user's summary up to date and return it; only what is new is asked for.
+
+        Raises UnknownUser, or BackendError where the model cannot sum the user up.
+        """
+        if self.llm is None:
+            raise ValueError("a summary asks a model, but none was given; open with llm=")
+        return self._semantic.refresh(self._known(user_id), self.llm, sensitive_words)
+
     def run_jobs(
         self, *, limit: int | None = None, sensitive_words: WordLists | None = None
     ) -> list[Ran]:
-        """Do the jobs that are due, such as extracting facts; return how each attempt ended.
+        """Do the jobs that are due, facts and summaries; return how each attempt ended.
 
-        No fact is made that has one of `sensitive_words`, by default the lists that ship.
+        Nothing is said that has one of `sensitive_words`, by default the lists that ship.
         """
         if self.llm is None:
             raise ValueError("extracting facts asks a model, but none was given; open with llm=")
-        work = {JOB: fact_job(self.llm, words=sensitive_words, salt=self._salt)}
+        work = handlers(self.llm, words=sensitive_words, salt=self._salt)
         return run_jobs(self._store, work, limit=limit, clock=self._now)
 
     def history(self, memory_id: str, *, user_id: str) -> list[Change]:
@@ -313,7 +337,7 @@ class PersonaAgent(Closing):
         return self._store.users(self._tenant)
 
     def context(self, user_id: str, query: str, *, max_tokens: int = 1024) -> str:
-        """Return what a prompt should know of the user: persona, then facts and memories, as text.
+        """Return what a prompt should know of the user: persona, summary, facts and memories.
 
         At most `max_tokens` by estimate; the persona comes first and is not cut, what is recalled
         fills the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
@@ -331,7 +355,8 @@ class PersonaAgent(Closing):
         persona = self._persona(self._scope(user_id))
         replies = self.memory.recall(requests(self._plan, persona.scope, query))
         hits = [hit for one in replies for hit in one.memories]
-        return fitted(persona, hits, max_tokens=max_tokens, shown=shown)
+        lines = self._semantic.lines(persona, MemoryPlan(persona=False, summary=True))
+        return fitted(persona, hits, max_tokens=max_tokens, shown=shown, lines=lines)
 
     # --- acting -----------------------------------------------------------------------------
 
@@ -344,14 +369,16 @@ class PersonaAgent(Closing):
         max_steps: int = 4,
         max_tokens: int = 400,
         temperature: float = 0.0,
+        plan: MemoryPlan = MemoryPlan(summary=True),
     ) -> Answer:
         """Return the agent's answer to a user, with the persona version and memories it used.
 
         `tools` are Python functions (any signature) or Tools that the model may use on the way,
-        at most `max_steps` times. Raises UnknownUser, ValueError or BackendError.
+        at most `max_steps` times. `plan` says which memories take part, and whether the model
+        thinks before it answers. Raises UnknownUser, ValueError or BackendError.
         """
         program, ports = self._asking(
-            question, user_id, tools, max_steps, Sampling(max_tokens, temperature)
+            question, user_id, tools, max_steps, Sampling(max_tokens, temperature), plan
         )
         return run(program, ports)
 
@@ -364,27 +391,49 @@ class PersonaAgent(Closing):
         max_steps: int = 4,
         max_tokens: int = 400,
         temperature: float = 0.0,
+        plan: MemoryPlan = MemoryPlan(summary=True),
     ) -> Answer:
         """Return what `ask` returns, without blocking the event loop."""
         program, ports = await asyncio.to_thread(
-            self._asking, question, user_id, tools, max_steps, Sampling(max_tokens, temperature)
+            self._asking,
+            question,
+            user_id,
+            tools,
+            max_steps,
+            Sampling(max_tokens, temperature),
+            plan,
         )
         return await arun(program, ports)
 
     def predict(
-        self, queries: Sequence[Situation | str], *, user_id: str, task: Task | None = None
+        self,
+        queries: Sequence[Situation | str],
+        *,
+        user_id: str,
+        task: Task | None = None,
+        plan: MemoryPlan = MemoryPlan(),
     ) -> list[Prediction]:
         """Return what the user is expected to do in each situation, by the aligned persona.
 
-        The task is inferred from the user's outcomes unless it is given.
+        The task is inferred from the user's outcomes unless it is given. `plan` says which
+        memories take part; the gate judged the persona with none but those that are recalled.
         """
         scope = self._scope(user_id)
         persona = self._aligner.begun(scope, self._options)
         task = task or self._aligner.task(self._aligner.labelled(scope))
         block = [Situation(one, task.options) if isinstance(one, str) else one for one in queries]
-        memories = run(remember(scope, self._options.plan, block, None), self._ports)
-        jobs = [Job(persona.lines, known, one) for known, one in zip(memories, block, strict=True)]
-        program = predict(jobs, task, calibration=self._options.calibration)
+        recalled = plan.recall or self._options.plan
+        memories = run(remember(scope, recalled, block, None), self._ports)
+        shared = None if plan.facts else self._semantic.lines(persona, plan, task=task)
+        jobs = [
+            Job(
+                self._semantic.lines(persona, plan, one.query, task) if shared is None else shared,
+                known,
+                one,
+            )
+            for known, one in zip(memories, block, strict=True)
+        ]
+        program = foresee(jobs, task, plan, calibration=self._options.calibration)
         return run(salted(program, self._salt(scope)), self._ports)
 
     def chat(
@@ -419,9 +468,7 @@ class PersonaAgent(Closing):
 
     def persona(self, user_id: str) -> PersonaHandle:
         """Return a handle on a user's persona; raises UnknownUser."""
-        scope = self._scope(user_id)
-        if not self._store.count(scope):
-            raise UnknownUser(f"nothing is stored about user {user_id!r}; add interactions first")
+        scope = self._known(user_id)
         return PersonaHandle(
             scope, self._personas, lambda: self._aligner.start(scope, self._options)
         )
@@ -466,6 +513,13 @@ class PersonaAgent(Closing):
 
     def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
         return Scope(user, self._tenant, agent, run_id)
+
+    def _known(self, user: str) -> Scope:
+        """Return the scope of a user of whom something is stored; raises UnknownUser."""
+        scope = self._scope(user)
+        if not self._store.count(scope):
+            raise UnknownUser(f"nothing is stored about user {user!r}; add interactions first")
+        return scope
 
     def _salt(self, scope: Scope) -> str | None:
         """Return the name of the prefix cache that a user's prompts may use."""
@@ -534,16 +588,22 @@ class PersonaAgent(Closing):
         tools: Sequence[Callable[..., Any] | Tool],
         max_steps: int,
         sampling: Sampling,
+        plan: MemoryPlan,
     ) -> tuple[Program[Answer], Ports]:
-        persona = self._aligner.begun(self._scope(user_id), self._options)
+        begun = self._aligner.begun(self._scope(user_id), self._options)
+        persona = begun if plan.persona else replace(begun, lines=())
+        stated = {line.id for line in persona.lines}
+        lines = self._semantic.lines(persona, plan, question)
         made = [_tool(tool) for tool in tools]
         ports = replace(self._ports, tools={tool.name: tool for tool in made})
         program = answer(
             question,
             persona,
-            plan=self._plan,
+            plan=plan.recall or self._plan,
             tools=made,
             max_steps=max_steps,
             sampling=sampling,
+            lines=[line for line in lines if line.id not in stated],
+            think=plan.think,
         )
-        return salted(program, self._salt(persona.scope)), ports
+        return salted(adapted(program, plan.adapter), self._salt(persona.scope)), ports

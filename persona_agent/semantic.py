@@ -8,16 +8,29 @@ leave out of the history.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from persona_agent.memory.lexicon import Lexicon, words_of
 from persona_agent.memory.summaries import Summary, at_time, leaves
 from persona_agent.mine import Kind, mine
-from persona_agent.persona import MAX_EVIDENCE, PersonaLine
+from persona_agent.persona import MAX_EVIDENCE, PersonaLine, describe
 from persona_agent.task import Task, is_labelled
-from persona_agent.types import Fact, Interaction
+from persona_agent.types import Fact, Interaction, Record
 
 STATISTICS: tuple[Kind, ...] = ("statistics", "taste", "wording")
+
+
+@dataclass(frozen=True, slots=True)
+class Description(Record):
+    """What is said of a person in short, at a moment (None is now), as lines with evidence."""
+
+    user: str
+    lines: tuple[PersonaLine, ...] = ()
+    as_of: datetime | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(describe(line) for line in self.lines) or "nothing is summed up yet"
 
 
 def statistics_lines(

@@ -26,6 +26,7 @@ from persona_agent.cli.serve import keys, serve
 from persona_agent.cli.serve_model import serve_model
 from persona_agent.cli.settings import Settings
 from persona_agent.cli.store import COMMANDS as STORE_COMMANDS
+from persona_agent.cli.summary import summary
 from persona_agent.errors import PersonaAgentError
 
 EXIT_CODES = """
@@ -69,6 +70,7 @@ for command in (
     chat,
     align,
     persona,
+    summary,
     doctor,
     mcp,
     bench,

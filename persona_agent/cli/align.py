@@ -16,9 +16,11 @@ from persona_agent.cli.settings import Settings, progress_bars
 from persona_agent.cluster import Engine, Fleet, align_users, saved_states
 from persona_agent.cluster import Progress as FleetProgress
 from persona_agent.cost import Cost
+from persona_agent.dual import MemoryPlan
 from persona_agent.errors import PersonaAgentError
 from persona_agent.llm.metered import metered
 from persona_agent.program import Result
+from persona_agent.think import Style, ThinkOptions
 
 Shown: TypeAlias = dict[str, Any]  # Any: records of several kinds, to be printed as JSON
 
@@ -27,11 +29,24 @@ Shown: TypeAlias = dict[str, Any]  # Any: records of several kinds, to be printe
 @click.argument("user")
 @click.argument("question")
 @click.option("--max-tokens", type=click.IntRange(1), default=400, show_default=True)
+@click.option("--think", type=click.Choice(["personal", "generic"]), help="Think before answering.")
+@click.option("--budget", type=click.IntRange(8), default=256, help="Tokens of a thought.")
+@click.option("--adapter", help="Weights tuned on USER, by the name they are served under.")
 @click.pass_obj
-def ask(settings: Settings, user: str, question: str, max_tokens: int) -> None:
+def ask(
+    settings: Settings,
+    user: str,
+    question: str,
+    max_tokens: int,
+    think: Style | None,
+    budget: int,
+    adapter: str | None,
+) -> None:
     """Answer QUESTION for USER, with the persona and the memories that fit."""
+    thinking = None if think is None else ThinkOptions(think, budget)
+    plan = MemoryPlan(summary=True, think=thinking, adapter=adapter)
     with settings.open() as agent:
-        answer = agent.ask(question, user_id=user, max_tokens=max_tokens)
+        answer = agent.ask(question, user_id=user, max_tokens=max_tokens, plan=plan)
     note = f"[persona version {answer.persona_version}, {len(answer.memories)} memories]"
     settings.show(answer, f"{answer.text}\n{note}")
 

@@ -15,10 +15,11 @@ from persona_agent.llm import open_llm
 from persona_agent.memory.audit import audit as look_over
 from persona_agent.memory.audit import redact
 from persona_agent.memory.audit import stats as figures
-from persona_agent.memory.fact_rows import JOB, fact_job
+from persona_agent.memory.fact_rows import JOB
 from persona_agent.memory.forget import Vacuum
 from persona_agent.memory.forget import forget as forget_user
 from persona_agent.memory.generations import active_label
+from persona_agent.memory.handlers import KINDS, handlers
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
 from persona_agent.memory.jobs import Job, Jobs, run_jobs
@@ -126,7 +127,8 @@ def import_command(settings: Settings, file: str, user: str | None, trusted: boo
     with Store.open(settings.db) as store:
         # not splitlines, which cuts at characters that JSON leaves as they are
         done = import_(store, text.split("\n"), datetime.now(UTC), scope=scope, trusted=trusted)
-    settings.show(done, f"{done.events} memories, {done.facts} facts, {done.personas} personas")
+    told = f"{done.events} memories, {done.facts} facts, {done.summaries} summaries"
+    settings.show(done, f"{told}, {done.personas} personas")
 
 
 @click.group()
@@ -156,7 +158,7 @@ def jobs_retry(settings: Settings, ids: tuple[str, ...]) -> None:
 
 @jobs.command("request")
 @click.argument("users", nargs=-1)
-@click.option("--kind", default=JOB, show_default=True)
+@click.option("--kind", type=click.Choice(KINDS), default=JOB, show_default=True)
 @click.pass_obj
 def jobs_request(settings: Settings, users: tuple[str, ...], kind: str) -> None:
     """Ask for a job about all memories of each of USERS, or of all users."""
@@ -174,7 +176,7 @@ def jobs_run(settings: Settings, limit: int | None) -> None:
     """Do the jobs that are due, with --llm. Several processes may do so at once."""
     model = open_llm(settings.llm, base_url=settings.base_url)
     with Store.open(settings.db) as store:
-        ran = run_jobs(store, {JOB: fact_job(model)}, limit=limit)
+        ran = run_jobs(store, handlers(model), limit=limit)
     lines = [f"{one.end:<6} {_line(one.job)} {one.error or ''}".rstrip() for one in ran]
     settings.show(ran, "\n".join(lines) or "no job is due")
     if failed := [one for one in ran if one.end in ("retry", "dead")]:

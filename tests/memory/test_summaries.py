@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_agent.drive import Ports, run
+from persona_agent.errors import BackendError
 from persona_agent.llm.fake import Answer, FakeLLM
 from persona_agent.memory.audit import Finding, redact
 from persona_agent.memory.forget import forget
 from persona_agent.memory.jobs import Jobs, Ran, run_jobs
 from persona_agent.memory.store import Store
 from persona_agent.memory.summaries import Summary, Tree, at_time, cut, leaves, summarise
-from persona_agent.memory.summary_job import summaries_of, summary_job, summary_of
+from persona_agent.memory.summary_job import refresh, standing, summaries_of, summary_job
 from persona_agent.memory.summary_rows import SUMMARY_JOB
 from persona_agent.memory.transfer import export, import_
 from persona_agent.memory.verify import verify
@@ -70,6 +71,15 @@ def levels(llm: FakeLLM) -> list[str]:
 def work(store: Store, llm: FakeLLM, minutes: float = 0, limit: int | None = None) -> list[Ran]:
     clock = NOW + timedelta(minutes=minutes)
     return run_jobs(store, {JOB: summary_job(llm)}, clock=lambda: clock, limit=limit)
+
+
+def summary_of(store: Store, scope: Scope, as_of: datetime | None = None) -> list[Summary]:
+    return at_time(summaries_of(store, scope), as_of)
+
+
+def said_now(store: Store) -> tuple[str, ...]:
+    one = standing(store, ANN)
+    return () if one is None else one.lines
 
 
 def top(store: Store, as_of: datetime | None = None) -> list[str]:
@@ -237,6 +247,7 @@ def test_a_new_event_supersedes_and_destroys_nothing(store: Store) -> None:
     work(store, llm)
     assert len(llm.requests) <= 3
     (new,) = summary_of(store, ANN)
+    assert said_now(store) == new.lines
     every = {one.id: one for one in summaries_of(store, ANN)}
     assert len(every) > count
     assert (every[old.id].valid_until, every[old.id].superseded_by) == (event(50).when, new.id)
@@ -316,6 +327,22 @@ def test_an_event_that_changes_while_the_model_is_asked_leaves_no_trace(store: S
     work(store, llm)
     assert "canary" in "".join(shown(one) for one in llm.requests)
     assert len(summary_of(store, ANN)) == 1
+
+
+def test_a_refresh_is_the_job_done_at_once(store: Store) -> None:
+    assert said_now(store) == ()
+    assert refresh(store, ANN, FakeLLM(tell)) == Tree()
+    store.add([event(i) for i in range(40)], now=NOW)
+    made = refresh(store, ANN, FakeLLM(tell))
+    assert made.user is not None
+    assert said_now(store) == made.user.lines
+    llm = FakeLLM(tell)
+    work(store, llm)  # the job that waited finds nothing to ask
+    assert llm.requests == []
+    store.add([event(50)], now=NOW)
+    with pytest.raises(BackendError, match="60 s"):
+        refresh(store, ANN, FakeLLM(lambda request: FAILED))
+    assert said_now(store) == made.user.lines
 
 
 def test_a_failure_keeps_what_was_made_and_is_tried_again(store: Store) -> None:
