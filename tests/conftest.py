@@ -43,6 +43,7 @@ PARTS = {
     "langchain": (("langchain_openai", "langgraph"), "pip install langchain-openai langgraph"),
     "litellm": (("litellm",), "pip install litellm"),
     "mcp": (("mcp",), "pip install mcp==2.3.0"),
+    "mkdocs": (("mkdocs", "material", "mkdocstrings"), "pip install mkdocs-material mkdocstrings"),
     "ray": (("ray",), "pip install ray==2.60.0"),
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
 }
