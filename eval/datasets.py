@@ -27,7 +27,6 @@ from persona_agent.recommend.readers import (
     read_triples,
 )
 
-TITLE = re.compile(r"^(?P<title>.*\S)\s*\((?P<year>\d{4})\)\s*$")
 BRACKETS = re.compile(r"\([^)]*\)")
 NO_GENRES = "(no genres listed)"
 
@@ -137,12 +136,8 @@ def _films(path: Path) -> ItemTable:
     ids, titles, genres = read_columns(path, ("movieId", "title", "genres"))
     found = {}
     for one, title, kinds in zip(ids, titles, genres, strict=True):
-        match = TITLE.match(title)
-        found[one] = (
-            movielens.spoken(match["title"] if match else title),
-            () if kinds == NO_GENRES else tuple(kinds.split("|")),
-            int(match["year"]) if match else 0,
-        )
+        name, year = movielens.parted(title)
+        found[one] = (name, () if kinds == NO_GENRES else tuple(kinds.split("|")), int(year or 0))
     known = IdMap(found, "item")
     rows = [found[one] for one in known]
     return ItemTable(

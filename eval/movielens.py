@@ -27,6 +27,7 @@ RATING = Task(
     numeric=True,
     item_name="film",
 )
+TITLE = re.compile(r"^(?P<title>.*\S)\s*\((?P<year>\d{4})\)\s*$")
 ARTICLE = re.compile(r"^(?P<rest>.*), (?P<article>The|A|An|La|Le|Les|Il|Das|Der|Die|El|L')$")
 
 
@@ -148,3 +149,13 @@ def spoken(title: str) -> str:
     """
     match = ARTICLE.match(title.strip())
     return f"{match['article']} {match['rest']}" if match else title.strip()
+
+
+def parted(title: str) -> tuple[str, str]:
+    """Return a title that ends with its year as spoken title and year; "" where there is none.
+
+    >>> parted("Usual Suspects, The (1995)")
+    ('The Usual Suspects', '1995')
+    """
+    match = TITLE.match(title)
+    return (spoken(match["title"]), match["year"]) if match else (spoken(title), "")

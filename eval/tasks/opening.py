@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from persona_agent.errors import InputError
 from persona_agent.eval.tasks import films
 from persona_agent.eval.tasks.task_set import TaskSet
 
-BUILT_IN: Mapping[str, Callable[[], TaskSet]] = {"ml-rating": films.ml_rating}
+INSTALLED: Mapping[str, Callable[[], TaskSet]] = {
+    "ml-rating": films.ml_rating,
+    "ml-best-of": films.ml_best_of,
+    "ml-genre": films.ml_genre,
+}
+FROM_DATA: Mapping[str, Callable[[Path], TaskSet]] = {
+    "ml-small-rating": films.ml_small_rating,
+    "ml-small-tag": films.ml_small_tag,
+}
+NAMES = (*INSTALLED, *FROM_DATA)
 
 
 def open_task(name: str, data: Path | None = None) -> TaskSet:
@@ -17,6 +27,10 @@ def open_task(name: str, data: Path | None = None) -> TaskSet:
     Raises ValueError for an unknown name, listing those there are, and InputError for data that
     is not there or cannot be read.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]()
-    raise ValueError(f"there is no task {name!r}; there are {', '.join(BUILT_IN)}")
+    if name in INSTALLED:
+        return INSTALLED[name]()
+    if name in FROM_DATA:
+        if data is None:
+            raise InputError(f"task {name!r} is read from a folder; set PERSONA_AGENT_DATA to it")
+        return FROM_DATA[name](data)
+    raise ValueError(f"there is no task {name!r}; there are {', '.join(NAMES)}")

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -86,6 +87,14 @@ class TaskSet(Record):
         )
 
 
+def cut_before(moments: Sequence[datetime], last: int) -> int:
+    """Return where the last begin: as many as `last`, or fewer, so that no moment is parted."""
+    cut = max(0, len(moments) - last)
+    while 0 < cut < len(moments) and moments[cut - 1] == moments[cut]:
+        cut += 1
+    return cut
+
+
 def split_by_time(
     timelines: Iterable[Sequence[Interaction]], *, last: int, least: int = 1
 ) -> tuple[dict[str, tuple[Interaction, ...]], tuple[Interaction, ...]]:
@@ -101,9 +110,7 @@ def split_by_time(
     histories: dict[str, tuple[Interaction, ...]] = {}
     queries: list[Interaction] = []
     for timeline in timelines:
-        cut = max(0, len(timeline) - last)
-        while 0 < cut < len(timeline) and timeline[cut - 1].when == timeline[cut].when:
-            cut += 1
+        cut = cut_before([one.when for one in timeline], last)
         if cut < least or cut == len(timeline):
             continue
         histories[timeline[0].scope.user] = tuple(timeline[:cut])
