@@ -96,21 +96,25 @@ def cut_before(moments: Sequence[datetime], last: int) -> int:
 
 
 def split_by_time(
-    timelines: Iterable[Sequence[Interaction]], *, last: int, least: int = 1
+    timelines: Iterable[Sequence[Interaction]], *, last: int, least: int = 1, share: float = 1.0
 ) -> tuple[dict[str, tuple[Interaction, ...]], tuple[Interaction, ...]]:
     """Return histories and queries: of each timeline at most the `last`, the rest before them.
 
-    A timeline is one user's labelled interactions in time order. What happened at one moment
+    No more than `share` of a timeline become queries, but one. A timeline is one user's labelled interactions in time order. What happened at one moment
     stays together: a cut that would part it moves later, so that there are fewer queries. Users
     with fewer than `least` interactions before the cut, or none after it, are left out.
     Raises NotEnoughData if nobody is left.
     """
-    if last < 1 or least < 0:
-        raise ValueError(f"last is {last} and least {least}; they must be at least 1 and 0")
+    if last < 1 or least < 0 or not 0 < share <= 1:
+        raise ValueError(
+            f"last is {last}, least {least} and share {share}; they must be at least 1, at least 0 "
+            "and in (0, 1]"
+        )
     histories: dict[str, tuple[Interaction, ...]] = {}
     queries: list[Interaction] = []
     for timeline in timelines:
-        cut = cut_before([one.when for one in timeline], last)
+        most = max(1, min(last, int(share * len(timeline))))
+        cut = cut_before([one.when for one in timeline], most)
         if cut < least or cut == len(timeline):
             continue
         histories[timeline[0].scope.user] = tuple(timeline[:cut])
