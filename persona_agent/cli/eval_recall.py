@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.llm.metered import metered
+from persona_agent.llm.progress import ProgressLLM
 from persona_agent.memory.embed import open_embedder
 from persona_agent.types import RecallMode
 
@@ -44,6 +47,13 @@ MODES = ("recent", "similar", "hybrid")
     show_default=True,
     help="How many memories; again for more.",
 )
+@click.option(
+    "--choose",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Instead let the model choose of four options, for N users: none or k memories of each "
+    "mode (prefeval).",
+)
 @click.option("--users", type=click.IntRange(1), help="Only so many users.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which users.")
 @click.pass_obj
@@ -55,6 +65,7 @@ def recall(
     data: Path,
     modes: tuple[str, ...],
     ks: tuple[int, ...],
+    choose: int | None,
     users: int | None,
     seed: int,
 ) -> None:
@@ -65,6 +76,11 @@ def recall(
     """
     from persona_agent.eval import recall as study  # late: numpy and the store are loaded
 
+    if choose is not None:
+        if dataset != "prefeval" or modes:
+            raise click.UsageError("--choose is for --dataset prefeval, and takes every mode")
+        _choose(settings, data, choose, max(ks), seed)
+        return
     probes = study.DATASETS[dataset](data)
     if users is not None:
         probes = probes.sample(users, seed)
@@ -81,6 +97,34 @@ def recall(
         settings.show(found)
     else:
         _print(found)
+
+
+def _choose(settings: Settings, data: Path, users: int, k: int, seed: int) -> None:
+    from persona_agent.eval.choice import arms, choose  # late: as above
+    from persona_agent.eval.tasks.prefeval import prefeval_choice
+
+    tasks = prefeval_choice(data).sample(users=users, seed=seed)
+    plans = arms(k)
+    with closing(metered(settings.model())) as llm, progress_bars() as bars:
+        bar = bars.add_task("choosing", total=len(tasks.queries))
+        found = choose(
+            tasks,
+            ProgressLLM(llm, lambda done, due: bars.update(bar, completed=done, total=due)),
+            open_embedder(settings.embedder),
+            plans,
+            cluster=lambda query: query.scope.user.split("/")[0],  # the topic
+        )
+    if settings.as_json:
+        settings.show(found)
+        return
+    table = Table(title=f"prefeval: {len(tasks.queries)} choices of four, {settings.llm}")
+    table.add_column("memory")
+    table.add_column("right [95%]", justify="right")
+    table.add_column("more than without", justify="right")
+    for one in found:
+        right = f"{one.right.mean:.3f} [{one.right.low:.3f}, {one.right.high:.3f}]"
+        table.add_row(one.arm, right, "" if one.gain is None else str(one.gain))
+    Console().print(table)
 
 
 def _print(found: Recall) -> None:

@@ -13,11 +13,14 @@ from click.testing import CliRunner
 
 from persona_agent.cli import cli
 from persona_agent.errors import InputError
+from persona_agent.eval.choice import arms, choose
 from persona_agent.eval.recall import measure
 from persona_agent.eval.tasks.locomo import locomo
 from persona_agent.eval.tasks.prefeval import prefeval, prefeval_choice
 from persona_agent.eval.tasks.probes import ProbeSet
+from persona_agent.llm.fake import FakeLLM
 from persona_agent.memory.embed import HashEmbedder, open_embedder
+from persona_agent.types import ModelRequest
 
 Files = Any  # the namespace of the fixture `files`
 
@@ -142,6 +145,43 @@ def test_the_command_prints_a_table_and_json(files: Files, tmp_path: Path) -> No
         ("all", "similar", 1),
         ("all", "hybrid", 1),
     ]
+
+
+# --- choices --------------------------------------------------------------------------------
+
+
+def test_a_model_that_reads_its_memories_chooses_right_with_them_alone(
+    files: Files, tmp_path: Path
+) -> None:
+    def quiet_if_told(request: ModelRequest) -> str:
+        told = any("I avoid noisy hotels." in one.content for one in request.messages)
+        return "A quiet inn." if told else "The casino."
+
+    tasks = prefeval_choice(files.prefeval(tmp_path))
+    found = choose(tasks, FakeLLM(quiet_if_told), HashEmbedder(), arms(3))
+    assert [(one.arm, one.right.mean) for one in found] == [
+        ("no memory", 0),
+        ("recent 3", 1),
+        ("similar 3", 1),
+        ("hybrid 3", 1),
+    ]
+    assert [one.gain and one.gain.mean for one in found] == [None, 1, 1, 1]
+    (first, *_) = choose(
+        tasks, FakeLLM(quiet_if_told), HashEmbedder(), {"last": arms(1)["recent 1"]}
+    )
+    assert first.right.mean == 0  # the latest turn is about something else
+    with pytest.raises(ValueError, match="k is 0; it must be at least 1"):
+        arms(0)
+
+
+def test_choosing_is_for_prefeval_alone(files: Files, tmp_path: Path) -> None:
+    line = ["eval", "recall", "--data", str(files.locomo(tmp_path)), "--choose", "2"]
+    shown = CliRunner().invoke(cli, line)
+    assert shown.exit_code == 2
+    assert "--choose is for --dataset prefeval" in shown.output
+
+
+# --- the real thing -------------------------------------------------------------------------
 
 
 @pytest.mark.real("embedder")
