@@ -63,6 +63,14 @@ class Extraction(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Learned(Record):
+    """The facts that a history leaves, those that hold no more too, and what was left out."""
+
+    facts: tuple[Fact, ...]
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Merge(Record):
     """What drafts do: facts that are new, facts that are closed, evidence that is added."""
 
@@ -109,6 +117,43 @@ def extract(
             except ValueError as error:
                 refused.append(str(error))
     return Extraction(tuple(drafts), tuple(refused))
+
+
+def learn(
+    events: Sequence[Interaction],
+    *,
+    sensitive: bool = False,
+    words: WordLists | None = None,
+) -> Program[Learned]:
+    """Return the facts that a history in time order leaves, as a store would hold them after it.
+
+    Without a store: block after block of MAX_EVENTS, each shown what is known by then, so that
+    later words can contradict earlier ones. A block whose answer is malformed teaches nothing, and
+    is told of. Raises BackendError if the model does not answer.
+    """
+    own = own_words(events)
+    by_id = {one.id: one for one in own}
+    known: list[Fact] = []
+    refused: list[str] = []
+    for start in range(0, len(own), MAX_EVENTS):
+        block = own[start : start + MAX_EVENTS]
+        held = [one for one in known if one.valid_until is None]
+        try:
+            found = yield from extract(block, held, sensitive=sensitive, words=words)
+        except ReplyFormatError as error:
+            refused.append(str(error))
+            continue
+        refused += found.refused
+        known = merged(known, merge(known, found.drafts, by_id))
+    return Learned(tuple(known), tuple(refused))
+
+
+def merged(known: Sequence[Fact], found: Merge) -> list[Fact]:
+    """Return what is known after a merge, oldest first."""
+    after = {one.id: one for one in (*known, *found.new, *found.closed)}
+    for fact, event in found.repeated:
+        after[fact] = replace(after[fact], evidence=(*after[fact].evidence, event))
+    return sorted(after.values(), key=lambda one: (one.valid_from, one.id))
 
 
 def read_reply(

@@ -12,7 +12,7 @@ import pytest
 from persona_agent.drive import Ports, run
 from persona_agent.llm.fake import Answer, FakeLLM
 from persona_agent.memory.fact_rows import JOB, all_facts, fact_job, facts_of
-from persona_agent.memory.facts import FactDraft, extract, merge, own_words
+from persona_agent.memory.facts import FactDraft, extract, learn, merge, own_words
 from persona_agent.memory.jobs import Jobs, Ran, run_jobs
 from persona_agent.memory.store import Store
 from persona_agent.types import Fact, Interaction, ModelReply, ModelRequest, Role, Scope
@@ -210,3 +210,32 @@ def test_what_was_imported_or_said_by_others_makes_no_facts(store: Store) -> Non
     assert "1. q2" in llm.requests[0].messages[-1].content
     assert "q0" not in llm.requests[0].messages[-1].content
     assert all_facts(store, ANN)[0].evidence == ("e2",)
+
+
+def test_a_history_is_learned_block_by_block_without_a_store() -> None:
+    answers = iter(
+        [
+            [item("Loves tea", [1, 12])],
+            "Sure! Ann loves tea.",
+            [item("loves TEA", [1]), item("Prefers coffee to tea", [2], (1,))],
+        ]
+    )
+    llm = FakeLLM(
+        lambda request: one if isinstance(one := next(answers), str) else json.dumps({"facts": one})
+    )
+    found = run(learn([event(i) for i in range(26)]), Ports(llm))
+    assert [(one.text, one.evidence) for one in found.facts] == [
+        ("Loves tea", ("e0", "e11", "e24")),
+        ("Prefers coffee to tea", ("e25",)),
+    ]
+    assert found.facts[0].valid_until == event(25).when
+    assert len(found.refused) == 1
+    assert [len(batch) for batch in llm.calls] == [1, 1, 1]
+    assert "Facts known already:\n1. Loves tea" in llm.requests[2].messages[-1].content
+
+
+def test_what_is_learned_up_to_a_moment_tells_of_nothing_later() -> None:
+    llm = says(item("Loves tea", [1]))
+    found = run(learn([event(i) for i in range(12)]), Ports(llm))
+    assert all(one.valid_from <= event(11).when for one in found.facts)
+    assert run(learn([]), Ports(llm)).facts == ()
