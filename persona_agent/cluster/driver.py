@@ -26,6 +26,7 @@ Work: TypeAlias = Callable[[Sequence[str]], V]
 INSTALL = 'many machines need Ray: pip install "persona-agent-framework[ray]"'
 OBJECT_STORE_BYTES = 128 * 2**20  # only ids and short results pass through it
 LONGEST_WAIT_S = 1.0
+CLOSING_S = 20.0  # how long workers may take at the end to give back what they hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,8 @@ def run_many(
     """Give what happens while a fleet works through `users`, as it happens; then the fleet is gone.
 
     `open_worker` is pickled to every worker and called there once; what it returns is called with
-    one batch of users after another. If it raises, the worker is opened again, after a pause; if
-    the work raises, its batch is lost and the worker is replaced. Every user is in exactly one
+    one batch of users after another. If it has a method `close`, that is called when nothing is
+    left to do. If opening raises, the worker is opened again, after a pause; if the work raises, its batch is lost and the worker is replaced. Every user is in exactly one
     Done or Failed, whatever ends in between. Work may have been done in a batch that is lost, and
     is done again: it must be such that twice is as good as once.
 
@@ -182,6 +183,12 @@ class Host(Generic[V]):
             raise RuntimeError("a worker was given work before it was opened")
         return self._work(users)
 
+    def close(self) -> None:
+        """Give back what the work holds, such as an engine's processes, which outlive a kill."""
+        close = getattr(self._work, "close", None)  # work that holds nothing has no close
+        if close is not None:
+            close()
+
 
 @dataclass(slots=True)
 class _Seat:
@@ -225,8 +232,12 @@ class _Run(Generic[V]):
                 yield event
 
     def stop(self) -> None:
-        """End every worker."""
-        for seat in (*self._tasks.values(), *self._idle):
+        """End every worker. Those without a batch close first, also if they are still opening."""
+        seats = [*self._tasks.values(), *self._idle]
+        closing = [seat.actor.close.remote() for seat in seats if seat.batch is None]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSING_S)
+        for seat in seats:
             self._ray.kill(seat.actor)
 
     def _hire(self, worker: Worker, openings: int) -> None:

@@ -6,7 +6,9 @@ What became of the users is read from the database, not from the report alone.
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -34,6 +36,7 @@ from persona_agent.eval.bench.cluster import (
 from persona_agent.eval.movielens import RATING
 from persona_agent.llm import FakeLLM, open_llm
 from persona_agent.llm.openai import OpenAILLM
+from persona_agent.llm.vllm import VLLM
 from persona_agent.types import ModelRequest, Usage
 
 pytestmark = pytest.mark.real("ray")
@@ -113,6 +116,29 @@ def test_two_nodes_align_16_users_with_vllm(
     assert [one.user for one in report.results] == names(16)
     assert report.cost.usage.cached_tokens > 0.5 * report.cost.usage.prompt_tokens
     assert audit(place) == Audit(aligned=16, doubled=0)
+
+
+@pytest.mark.real("vllm")
+def test_a_worker_drives_vllm_in_its_own_process_and_leaves_none_behind(
+    ray_cluster: Any, new_users: Callable[[int], str], weights: Path
+) -> None:
+    place, before = new_users(2), engine_processes()
+    engine = Engine(partial(VLLM, weights, context_tokens=2048), embedder="hash")
+    short = AlignOptions(rounds=1, held_out=8)
+    report = align(place, engine=engine, fleet=Fleet(workers=1, batch=2), options=short)
+    assert not report.failed, report.failed
+    assert audit(place) == Audit(aligned=2, doubled=0)
+    assert report.cost.usage.cached_tokens > 0
+    deadline = time.monotonic() + 60
+    while engine_processes() - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not engine_processes() - before
+
+
+def engine_processes() -> set[int]:
+    """Return the numbers of vLLM's own processes on this machine."""
+    told = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    return {int(line.split()[0]) for line in told.stdout.splitlines() if "VLLM::" in line}
 
 
 def test_the_fleet_comes_to_what_one_process_comes_to(

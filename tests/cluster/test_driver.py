@@ -83,6 +83,22 @@ def opens_later(folder: Path) -> Callable[[Sequence[str]], list[str]]:
     return upper()
 
 
+class Holding:
+    """Work that holds a file until it is closed; it takes a while to open but in one worker."""
+
+    def __init__(self, folder: Path) -> None:
+        if any(folder.iterdir()):
+            time.sleep(1.0)
+        self._file = folder / f"{os.getpid()}"
+        self._file.touch()
+
+    def __call__(self, users: Sequence[str]) -> list[str]:
+        return list(users)
+
+    def close(self) -> None:
+        self._file.rename(self._file.with_suffix(".closed"))
+
+
 def never() -> Callable[[Sequence[str]], list[str]]:
     raise OSError("no such engine")
 
@@ -104,6 +120,16 @@ def test_every_user_is_in_one_batch() -> None:
 def test_no_more_workers_open_than_there_are_batches() -> None:
     events = list(run_many(upper, USERS[:3], Fleet(workers=2, batch=3)))
     assert [type(event) for event in events] == [Ready, Done]
+
+
+def test_workers_give_back_what_they_hold_also_those_that_open_when_all_is_done(
+    tmp_path: Path,
+) -> None:
+    events = list(run_many(partial(Holding, tmp_path), USERS, Fleet(workers=2, batch=1)))
+    assert sorted(ended(events)) == sorted(USERS)
+    held = list(tmp_path.iterdir())
+    assert held
+    assert all(file.suffix == ".closed" for file in held), held
 
 
 def test_no_users_need_no_worker() -> None:
