@@ -110,7 +110,8 @@ def test_two_nodes_align_16_users_with_vllm(
     """Two workers share one real server, as replicas of a pool would be shared."""
     place = new_users(16)
     engine = Engine(f"openai:{served.model}", base_url=served.base_url, embedder="hash", gpus=0.5)
-    short = AlignOptions(rounds=1, held_out=8)  # a real model writes every critique
+    # A real model writes every summary, critique and rewrite: as few as will do.
+    short = AlignOptions(recent=2, rounds=1, held_out=4, anchors=1)
     report = align(place, engine=engine, fleet=Fleet(workers=2, batch=8), options=short)
     assert not report.failed, report.failed
     assert [one.user for one in report.results] == names(16)
@@ -124,7 +125,7 @@ def test_a_worker_drives_vllm_in_its_own_process_and_leaves_none_behind(
 ) -> None:
     place, before = new_users(2), engine_processes()
     engine = Engine(partial(VLLM, weights, context_tokens=2048), embedder="hash")
-    short = AlignOptions(rounds=1, held_out=8)
+    short = AlignOptions(recent=2, rounds=1, held_out=4, anchors=1)
     report = align(place, engine=engine, fleet=Fleet(workers=1, batch=2), options=short)
     assert not report.failed, report.failed
     assert audit(place) == Audit(aligned=2, doubled=0)
