@@ -9,12 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Protocol
 
-from persona_agent.eval.movielens import MovieLens, Rating
+from persona_agent.eval.movielens import MovieLens
 from persona_agent.types import Record
 
 ITEM_PRIOR = 10.0
 USER_PRIOR = 5.0
+
+
+class Rated(Protocol):
+    """A thing that somebody rated."""
+
+    @property
+    def film(self) -> str:
+        """What was rated."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """How many stars it got."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +39,19 @@ class Biases(Record):
     mean: float
     items: dict[str, float]
 
-    def user(self, own: Sequence[Rating]) -> float:
+    def user(self, own: Sequence[Rated]) -> float:
         """Return how far this user's ratings stand from what the items explain."""
         rest = [one.value - self.mean - self.items.get(one.film, 0.0) for one in own]
         return sum(rest) / (len(rest) + USER_PRIOR)
 
-    def predict(self, own: Sequence[Rating], film: str) -> float:
-        """Return the rating expected of a user with the ratings `own`, within 1 to 5."""
-        return min(5.0, max(1.0, self.mean + self.items.get(film, 0.0) + self.user(own)))
+    def predict(
+        self, own: Sequence[Rated], film: str, *, low: float = 1.0, high: float = 5.0
+    ) -> float:
+        """Return the rating expected of a user with the ratings `own`, within `low` to `high`."""
+        return min(high, max(low, self.mean + self.items.get(film, 0.0) + self.user(own)))
 
 
-def fit(ratings: Iterable[Rating]) -> Biases:
+def fit(ratings: Iterable[Rated]) -> Biases:
     """Return the biases of the items in `ratings`; raises ValueError for none."""
     rows = list(ratings)
     if not rows:

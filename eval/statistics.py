@@ -10,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from persona_agent.gate import t_quantile
 from persona_agent.types import Record
 
 CHUNK = 500  # resamples drawn at once: 500 of 6,000 users take 24 MB
@@ -104,12 +105,15 @@ def contrast(
     *,
     draws: int = 4000,
     seed: int = 0,
+    expand: bool = False,
 ) -> Contrast:
     """Return the test of whether per-user differences are zero on average.
 
     `users` says whose each difference is where one user has several, as over splits and seeds:
     a user's differences are averaged first, since the user is the unit. The interval is a
-    bootstrap over users (percentile, 95%), p is of a sign-flip test (add-one, so never 0).
+    bootstrap over users (percentile, 95%), p is of a sign-flip test (add-one, so never 0). With
+    `expand` the percentiles are those that make the interval of few users as wide as it has to be
+    (Hesterberg 2015, section 4.3): without, that of 20 users covers 93% of the time.
     Raises ValueError without differences, for NaN, or for columns of unequal length.
     """
     means = by_user(differences, users)
@@ -118,12 +122,19 @@ def contrast(
         means[rng.integers(0, len(means), (min(CHUNK, draws - begin), len(means)))].mean(axis=1)
         for begin in range(0, draws, CHUNK)
     ]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    tail = _expanded(len(means)) if expand and len(means) > 1 else 0.025
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
     mean = float(means.mean())
     centre = Interval(mean, float(low), float(high), len(means), np.size(differences))
     deviation = float(means.std(ddof=1)) if len(means) > 1 else 0.0
     p = sign_flip(means, draws=draws, seed=seed)
     return Contrast(centre, p, deviation, detectable(deviation, len(means)), p)
+
+
+def _expanded(users: int) -> float:
+    """Return the tail that a percentile interval of so many users needs to cover 95%."""
+    wide = math.sqrt(users / (users - 1)) * t_quantile(0.975, users - 1)
+    return NormalDist().cdf(-wide)
 
 
 def sign_flip(differences: npt.ArrayLike, *, draws: int = 4000, seed: int = 0) -> float:

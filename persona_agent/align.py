@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from persona_agent import prompts
 from persona_agent.errors import NotEnoughData
-from persona_agent.gate import Scores, Verdict, judge
+from persona_agent.gate import Measure, Scores, Verdict, judge
 from persona_agent.persona import Diff, Persona, PersonaLine, diff, fit
 from persona_agent.predict import (
     Calibration,
@@ -41,7 +41,8 @@ class AlignOptions(Record):
 
     Each of at most `rounds` rounds simulates `recent` interactions; `held_out` later ones judge,
     and of `anchors` none may regress. `risk` is the chance of accepting a persona that is no
-    better. `plan` says what is recalled for a prediction.
+    better. `plan` says what is recalled for a prediction. The gate goes by `measure`: the likelihood
+    of the real outcomes, where the engine tells it, or the task's metric.
     """
 
     recent: int = 3
@@ -52,8 +53,11 @@ class AlignOptions(Record):
     seed: int = 0
     plan: RecallPlan = RecallPlan()
     calibration: Calibration = "none"
+    measure: Measure = "likelihood"
 
     def __post_init__(self) -> None:
+        if self.measure not in ("likelihood", "metric"):
+            raise ValueError(f"measure is {self.measure!r}; it must be likelihood or metric")
         for name, least in (("recent", 1), ("held_out", 2), ("anchors", 0), ("rounds", 1)):
             value = getattr(self, name)
             if value < least:
@@ -198,8 +202,22 @@ def _round(
     if state.scores is None:
         scores = (yield from _score([state.lines], history.held_out, task, state))[0]
         state = replace(state, scores=scores, old_scores=scores)
+    seen = situated(state, persona, history, task)
+    drafts = yield from _drafts(seen, proposers, persona, state)
+    state = replace(state, round=state.round + 1)
+    if not drafts:
+        return replace(state, done=True, reason=_reason(state, "nothing new to try"))
+    measured = yield from _score([d.lines for d in drafts], history.held_out, task, state)
+    state = yield from _accept(state, drafts, measured, history, task)
+    if state.round >= state.options.rounds:
+        state = replace(state, done=True, reason=_reason(state, "all rounds done"))
+    return state
+
+
+def situated(state: AlignState, persona: Persona, history: History, task: Task) -> Situated:
+    """Return what proposers may know in the round that `state` has come to."""
     block, known = _block(history, state)
-    situated = Situated(
+    return Situated(
         scope=state.scope,
         lines=state.lines,
         locked=tuple(line for line in persona.lines if line.locked),
@@ -210,15 +228,6 @@ def _round(
         round=state.round,
         seed=state.options.seed,
     )
-    drafts = yield from _drafts(situated, proposers, persona, state)
-    state = replace(state, round=state.round + 1)
-    if not drafts:
-        return replace(state, done=True, reason=_reason(state, "nothing new to try"))
-    measured = yield from _score([d.lines for d in drafts], history.held_out, task, state)
-    state = yield from _accept(state, drafts, measured, history, task)
-    if state.round >= state.options.rounds:
-        state = replace(state, done=True, reason=_reason(state, "all rounds done"))
-    return state
 
 
 def finish(state: AlignState, persona: Persona, history: History) -> Alignment:
@@ -360,16 +369,16 @@ def _word_likelihoods(
 
 
 def _drafts(
-    situated: Situated, proposers: Sequence[Proposer], persona: Persona, state: AlignState
+    seen: Situated, proposers: Sequence[Proposer], persona: Persona, state: AlignState
 ) -> Program[list[Draft]]:
     """Return what the proposers propose, made legal, without what was tried before."""
-    seen = {_key(state.lines), *(_key(one.lines) for one in state.tried)}
+    known = {_key(state.lines), *(_key(one.lines) for one in state.tried)}
     drafts = []
     for proposer in proposers:
-        for draft in (yield from proposer(situated)):
+        for draft in (yield from proposer(seen)):
             legal = fit(draft.lines, persona)
-            if _key(legal) not in seen:
-                seen.add(_key(legal))
+            if _key(legal) not in known:
+                known.add(_key(legal))
                 drafts.append(replace(draft, lines=legal))
     return drafts
 
@@ -391,7 +400,8 @@ def _accept(
         raise ValueError("candidates cannot be judged before the current persona is scored")
     tried = state.tried_before + len(state.tried) + len(drafts)
     verdicts = [
-        judge(*_comparable(old, new), tried=tried, risk=state.options.risk) for new in scores
+        judge(*_comparable(old, new, state.options), tried=tried, risk=state.options.risk)
+        for new in scores
     ]
     passing = sorted(
         (i for i, verdict in enumerate(verdicts) if verdict.accepted),
@@ -430,9 +440,9 @@ def _accept(
     )
 
 
-def _comparable(old: Scores, new: Scores) -> tuple[Scores, Scores]:
-    """Return both scores without likelihoods if one of them lacks them."""
-    if old.loglik and new.loglik:
+def _comparable(old: Scores, new: Scores, options: AlignOptions) -> tuple[Scores, Scores]:
+    """Return both scores, without likelihoods if one of them lacks them or they are not to count."""
+    if old.loglik and new.loglik and options.measure == "likelihood":
         return old, new
     return replace(old, loglik=()), replace(new, loglik=())
 

@@ -89,7 +89,7 @@ def metered(program: Program[T]) -> Program[tuple[T, Usage]]:
             if isinstance(reply, ModelReply):
                 usage += reply.usage
 
-    value = yield from _relayed(program, inward=count)
+    value = yield from relayed(program, inward=count)
     return value, usage
 
 
@@ -102,7 +102,7 @@ def salted(program: Program[T], salt: str | None) -> Program[T]:
             for one in requests
         ]
 
-    return _relayed(program, outward=mark)
+    return relayed(program, outward=mark)
 
 
 def adapted(program: Program[T], adapter: str | None) -> Program[T]:
@@ -116,15 +116,18 @@ def adapted(program: Program[T], adapter: str | None) -> Program[T]:
             for one in requests
         ]
 
-    return _relayed(program, outward=mark)
+    return relayed(program, outward=mark)
 
 
-def _relayed(
+def relayed(
     program: Program[T],
     outward: Callable[[Sequence[Request]], Sequence[Request]] = lambda requests: requests,
     inward: Callable[[list[Reply]], None] = lambda replies: None,
 ) -> Program[T]:
-    """Drive `program` from within another, seeing what goes out and what comes in."""
+    """Return what `program` returns; what goes out is sent on as `outward` gives it back.
+
+    `inward` is told what comes in.
+    """
     try:
         requests = next(program)
         while True:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,15 +115,20 @@ class ReplayLLM:
 def _read(line: bytes, where: str, *, last: bool) -> tuple[str, ModelReply]:
     try:
         entry: dict[str, Any] = json.loads(line)  # Any: JSON, checked by the constructors below
-        reply = dict(entry["reply"])
-        reply["usage"] = Usage(**reply["usage"])
-        if reply["logprobs"] is not None:
-            reply["logprobs"] = tuple(reply["logprobs"])
-        reply["salvaged"] = tuple(reply.get("salvaged", ()))
-        return str(entry["hash"]), ModelReply(**reply)
+        return str(entry["hash"]), reply_of(entry["reply"])
     except (ValueError, KeyError, TypeError) as error:
         torn = "; it is torn: the recording stopped in the middle" if last else ""
         raise InputError(
             f"{where}: not a recorded reply ({type(error).__name__}: {error}){torn}; remove the "
             "line or record again"
         ) from error
+
+
+def reply_of(written: Mapping[str, Any]) -> ModelReply:  # Any: JSON, checked by the constructors
+    """Return the reply that `to_json` wrote; raises ValueError, KeyError or TypeError for other."""
+    reply = dict(written)
+    reply["usage"] = Usage(**reply["usage"])
+    if reply["logprobs"] is not None:
+        reply["logprobs"] = tuple(reply["logprobs"])
+    reply["salvaged"] = tuple(reply.get("salvaged", ()))
+    return ModelReply(**reply)

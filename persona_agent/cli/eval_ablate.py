@@ -1,0 +1,142 @@
+"""The ablation: which part of what an agent knows of a person is worth what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.closing import Closing
+from persona_agent.memory.embed import open_embedder
+from persona_agent.ports import LLM
+from persona_agent.types import ModelReply, ModelRequest
+
+if TYPE_CHECKING:
+    from persona_agent.eval.ablation.study import Ablation
+
+DEFAULT = (
+    "none,recent-8,similar-8,hybrid-8,profile-only,recent-8+profile,persona,persona-aligned,"
+    "aligned-ungated,persona-similar-user,persona-similar-user-last,persona-random-user,"
+    "shuffled-outcomes"
+)
+
+
+@click.command()
+@click.option("--task", default="ml-rating", show_default=True, help="The task set, by name.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="PERSONA_AGENT_DATA",
+    help="The folder of data sets.  [env: PERSONA_AGENT_DATA]",
+)
+@click.option(
+    "--arms", default=DEFAULT, show_default=True, help="Names, by commas; see docs/ablation.md."
+)
+@click.option("--reference", default="label-prior", show_default=True, help="Gains are over it.")
+@click.option("--users", type=click.IntRange(2), default=60, show_default=True)
+@click.option("--queries", type=click.IntRange(1), default=5, show_default=True, help="Of each.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which users.")
+@click.option("--llm", help="The model, in the place of the one given before the command.")
+@click.option("--prose", is_flag=True, help="The model writes into personas, too.")
+@click.option("--budget", type=click.IntRange(0), help="Model requests of this run, at most.")
+@click.option("--budget-tokens", type=click.IntRange(0), help="Tokens of this run, at most.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out/ablation"),
+    show_default=True,
+    help="Where replies are kept and the report is written.",
+)
+@click.pass_obj
+def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options, checked below
+    """Run ablations by name on real people, with intervals over people, verdicts and cost.
+
+    Replies are kept: what was stopped goes on, and what is run again asks nothing.
+    """
+    from persona_agent.eval.ablation import report, run, study
+    from persona_agent.eval.ablation.cache import Budget
+    from persona_agent.eval.ablation.knowing import Options
+    from persona_agent.eval.tasks.opening import open_task
+
+    arms = tuple(name.strip() for name in given["arms"].split(",") if name.strip())
+    wanted = run.Settings(
+        arms,
+        given["users"],
+        given["queries"],
+        given["seed"],
+        given["reference"],
+        Options(prose=given["prose"]),
+    )
+    if given["llm"]:
+        settings = replace(settings, llm=given["llm"])
+    tasks = open_task(given["task"], given["data"])
+    with _Late(settings) as llm, progress_bars() as bars:
+        shown = {}
+
+        def tell(stage: str, done: int, due: int) -> None:
+            if stage not in shown:
+                shown[stage] = bars.add_task(stage, total=due)
+            bars.update(shown[stage], completed=done, total=due)
+
+        found = study.ablate(
+            tasks,
+            llm,
+            wanted,
+            given["out"],
+            model=settings.llm,
+            embedder=open_embedder(settings.embedder),
+            budget=Budget(given["budget"], given["budget_tokens"]),
+            tell=tell,
+        )
+    study.keep(found, given["out"])
+    path = report.write(found, given["out"])
+    if settings.as_json:
+        settings.show({"rows": found.rows, "claims": found.claims, "report": str(path)})
+    else:
+        _print(found, path)
+
+
+class _Late(Closing):
+    """A model that is loaded when it is first asked: a run that is all cached loads none."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._inner: LLM | None = None
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        """Return the model's replies, in order."""
+        if self._inner is None:
+            self._inner = self._settings.model()
+        return self._inner.complete(requests)
+
+    def close(self) -> None:
+        """Close the model, if it was loaded."""
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
+
+
+def _print(found: Ablation, path: Path) -> None:
+    from persona_agent.eval.ablation import report
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(report.title(found), highlight=False)
+    for rows in (report.arms_table(found.rows), report.claims_table(found)):
+        table = Table(box=None, pad_edge=False)
+        for place, name in enumerate(rows[0]):
+            table.add_column(name, overflow="fold", no_wrap=place == 0)
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+    if told := report.failures(found):
+        console.print(told, highlight=False)
+    console.print(f"{found.run.asked} requests were asked anew", highlight=False)
+    click.echo(path)
