@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.clients.dialects import Dialect
@@ -16,9 +17,8 @@ from persona_agent.types import Json, Record, Scope
 
 LOG = logging.getLogger("persona_agent.clients")
 
-VERSION_HEADER = "x-persona-version"
-MEMORIES_HEADER = "x-persona-memories"
-STATUS_HEADER = "x-memory-status"
+STATUS_HEADER = "x-persona-memory"  # the server's headers have the same names
+MOST_NAMED = 32  # memories or facts in a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,14 @@ class Call:
     is_degraded: bool = False
 
     def headers(self) -> Mapping[str, str]:
-        """Return the headers that tell a client of the memory's part in the answer."""
+        """Return the headers that tell of the memory's part in the answer, as the server's do."""
+        known = self.context
+        status = "degraded" if self.is_degraded else "used" if known.text else "none"
         return {
-            VERSION_HEADER: str(self.context.persona_version),
-            MEMORIES_HEADER: str(len(self.context.memories) + len(self.context.facts)),
-            STATUS_HEADER: "degraded" if self.is_degraded else "ok",
+            STATUS_HEADER: status,
+            "x-persona-version": str(known.persona_version),
+            "x-persona-memories": _names([one.id for one in known.memories]),
+            "x-persona-facts": _names([one.id for one in known.facts]),
         }
 
 
@@ -138,3 +141,8 @@ class Companion:
     def _tell(self, doing: Literal["recall", "remember"], error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         self._on_trouble(MemoryTrouble(doing, self._scope.user, reason))
+
+
+def _names(ids: Sequence[str]) -> str:
+    """Return ids as one header's value: separated by commas, percent-encoded where need be."""
+    return ",".join(quote(one, safe="") for one in ids[:MOST_NAMED])

@@ -42,8 +42,8 @@ def wrap(
 
     `memory` is a PersonaAgent, which stays open and may serve many wrapped clients, or a database,
     opened with `embedder` and closed with the client. A memory that fails costs no answer:
-    `on_trouble` is told (by default it logs a warning), and the header `x-memory-status` of the
-    response says "degraded". Headers also tell persona version and number of memories used.
+    `on_trouble` is told (by default it logs a warning), and the header `x-persona-memory` of the
+    response says "degraded"; others name the persona version, memories and facts that were used.
     Raises ValueError for a client that is wrapped already, StoreError as `PersonaAgent.open`.
     """
     Scope(user_id, agent=agent_id, run=run_id)  # a wrong id is told now, not with the first call

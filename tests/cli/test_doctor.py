@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ from persona_agent.llm import FakeLLM
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.serve.config import Config
 from persona_agent.types import ModelReply, ModelRequest
+from tests.clients.upstream import Upstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """Give an endpoint of our own."""
+    made = Upstream()
+    yield made
+    made.close()
+
 
 SAFE = "http://127.0.0.1:8000/v1"
 
@@ -103,3 +114,24 @@ def test_what_is_unsafe_about_a_server(change: dict[str, Any], says: str | None)
     else:
         (told,) = found
         assert says in told
+
+
+@pytest.mark.real("faiss")
+@pytest.mark.real("data")
+def test_an_endpoint_without_salts_is_a_warning_and_no_failure(
+    tmp_path: Path, upstream: Upstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.answer = lambda body: {
+        "role": "assistant",
+        "content": "8" if "2, 4, 6" in str(body["messages"]) else "4",
+    }
+    config = tmp_path / "serve.toml"
+    config.write_text('auth = "off"\n')
+    endpoint = ["--llm", "openai:stub", "--base-url", upstream.base_url, "--embedder", "hash"]
+    main(["--db", str(tmp_path / "p.db"), *endpoint, "doctor", "--config", str(config)])
+    shown = capsys.readouterr().out.splitlines()
+    assert not [line for line in shown if line.startswith("FAIL")]
+    warned = [line for line in shown if line.startswith("warn")]
+    assert [line.split()[1] for line in warned] == ["endpoint", "server"]
+    assert "no cache_salt" in warned[0]
+    assert "auth is off" in warned[1]

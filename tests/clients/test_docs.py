@@ -20,7 +20,14 @@ OFFLINE = {
 }
 
 
-@pytest.mark.parametrize("block", cases(BLOCKS, "python"))
+def is_for_server(block: Block) -> bool:
+    """Return whether an example names the user to a server; see `test_server`."""
+    return "X-Persona-User" in block.body or "x-litellm-end-user-id" in block.body
+
+
+@pytest.mark.parametrize(
+    "block", cases([one for one in BLOCKS if not is_for_server(one)], "python")
+)
 def test_the_example_runs(block: Block, tmp_path: Path, upstream: Upstream) -> None:
     upstream.answer = says("Try a short book by Calvino.")
     endpoint = {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "k", **OFFLINE}

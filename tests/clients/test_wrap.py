@@ -75,8 +75,9 @@ def stream_helper(client: OpenAI) -> str:
 def raw_response(client: OpenAI) -> str:
     raw = client.chat.completions.with_raw_response.create(model="m", messages=ask())
     assert raw.headers["x-persona-version"] == "2"
-    assert raw.headers["x-persona-memories"] == "1"
-    assert raw.headers["x-memory-status"] == "ok"
+    assert raw.headers["x-persona-memory"] == "used"
+    assert len(raw.headers["x-persona-memories"]) == 32
+    assert raw.headers["x-persona-facts"] == ""
     return str(raw.parse().choices[0].message.content)
 
 
@@ -313,7 +314,7 @@ def test_a_memory_that_fails_costs_no_answer_and_is_told(
         client = wrap(plain, "alice", memory=agent, on_trouble=troubles.append)
         raw = client.chat.completions.with_raw_response.create(model="m", messages=ask())
         assert raw.parse().choices[0].message.content == "Try a short book."
-        assert raw.headers["x-memory-status"] == "degraded"
+        assert raw.headers["x-persona-memory"] == "degraded"
         assert upstream.bodies[-1]["messages"] == ask()
         assert [one.doing for one in troubles] == ["recall", "remember"]
         assert {one.reason for one in troubles} == {"RuntimeError: the disk is on fire"}
