@@ -336,26 +336,41 @@ class PersonaAgent(Closing):
         """Return the ids of all users of this tenant, sorted."""
         return self._store.users(self._tenant)
 
-    def context(self, user_id: str, query: str, *, max_tokens: int = 1024) -> str:
+    def context(
+        self,
+        user_id: str,
+        query: str,
+        *,
+        max_tokens: int = 1024,
+        plan: MemoryPlan = MemoryPlan(summary=True),
+    ) -> str:
         """Return what a prompt should know of the user: persona, summary, facts and memories.
 
         At most `max_tokens` by estimate; the persona comes first and is not cut, what is recalled
-        fills the rest. Raises UnknownUser, or ValueError if the persona alone does not fit.
+        fills the rest. `plan` says which memories take part. Raises UnknownUser, or ValueError if
+        the persona alone does not fit.
         """
-        return self.know(user_id, query, max_tokens=max_tokens).text
+        return self.know(user_id, query, max_tokens=max_tokens, plan=plan).text
 
     def know(
-        self, user_id: str, query: str, *, max_tokens: int = 1024, shown: Collection[str] = ()
+        self,
+        user_id: str,
+        query: str,
+        *,
+        max_tokens: int = 1024,
+        shown: Collection[str] = (),
+        plan: MemoryPlan = MemoryPlan(summary=True),
     ) -> Context:
         """Return what `context` does, with the persona version, memories and facts it holds.
 
         Memories whose query is one of `shown`, such as earlier turns of the same conversation,
         are left out.
         """
-        persona = self._persona(self._scope(user_id))
-        replies = self.memory.recall(requests(self._plan, persona.scope, query))
+        stored = self._persona(self._scope(user_id))
+        persona = stored if plan.persona else replace(stored, lines=())
+        replies = self.memory.recall(requests(plan.recall or self._plan, persona.scope, query))
         hits = [hit for one in replies for hit in one.memories]
-        lines = self._semantic.lines(persona, MemoryPlan(persona=False, summary=True))
+        lines = self._semantic.lines(persona, plan, query)
         return fitted(persona, hits, max_tokens=max_tokens, shown=shown, lines=lines)
 
     # --- acting -----------------------------------------------------------------------------

@@ -88,6 +88,10 @@ def test_a_question_and_a_context_hold_the_summary_unless_it_is_off(
     assert SUMMED in agent.context("alice", "film")
     known = agent.know("alice", "film", max_tokens=1000)
     assert [line.text for line in known.lines] == [SUMMED]
+    plan = MemoryPlan(RecallPlan(0), persona=False, statistics=1)
+    bare = agent.context("alice", "film", plan=plan)
+    assert bare.splitlines()[1] == "- On average gives 2.0 to a item (40 in all)."
+    assert len(bare.splitlines()) == 3
     agent.ask("What should I watch?", user_id="alice", plan=MemoryPlan())
     assert SUMMED not in last(llm)
 
@@ -176,14 +180,21 @@ def test_the_command_shows_the_summary_now_and_then(
 
 
 @pytest.mark.real("model")
-def test_the_embedded_model_sums_a_user_up_from_the_command_line(
+def test_the_embedded_model_sums_a_user_up_and_thinks_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "persona.db"
     with PersonaAgent.open(path, llm=None, embedder="hash") as agent:
         said = ["I bake bread every Sunday", "I walk my dog before work", "I like strong tea"]
         agent.add(said, user_id="alice")
-    main(["--db", str(path), "--embedder", "hash", "--json", "summary", "alice", "--refresh"])
+    begin = ["--db", str(path), "--embedder", "hash", "--json"]
+    main([*begin, "summary", "alice", "--refresh"])
     lines = json.loads(capsys.readouterr().out)["lines"]
     assert {line["origin"] for line in lines} <= {"summary"}
     assert all(len(line["evidence"]) == 3 for line in lines)
+    thinking = ["--think", "personal", "--budget", "8", "--max-tokens", "8"]
+    main([*begin, "ask", "alice", "Tea?", *thinking])
+    answer = json.loads(capsys.readouterr().out)
+    assert [line["text"] for line in answer["known"]] == [line["text"] for line in lines]
+    assert answer["usage"]["requests"] == 2
+    assert "think>" not in answer["text"]
