@@ -23,6 +23,7 @@ from persona_agent.types import check_id
 KEY_CACHE_S = 5.0  # how long a revoked key may still work
 MOST_CACHED = 10_000
 TOKEN_HEADER = "x-persona-token"
+SHORTEST_SECRET = 32  # bytes, of HS256
 SYMMETRIC = ("HS256", "HS384", "HS512")
 
 
@@ -101,6 +102,8 @@ class Tokens:
         sets = bool(part.jwks_file) + bool(part.jwks_url)
         if bool(secret) + sets > 1:
             raise InputError("jwt: give one of secret, jwks_file and jwks_url")
+        if 0 < len(secret.encode()) < SHORTEST_SECRET:
+            raise InputError(f"jwt: the secret is short; RFC 7518 wants {SHORTEST_SECRET} bytes")
         self._part = part
         self._secret = secret
         self._algorithms = list(part.algorithms) or (["HS256"] if secret else ["RS256"])

@@ -68,14 +68,15 @@ class Gathering(Closing, Generic[Q, R]):
         except Exception as error:  # noqa: BLE001  # it is handed to everybody who waits
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
-            _hand(future, result)
+            hand(future, result)
 
 
-def _hand(future: Future[R], result: R | Exception) -> None:
+def hand(future: Future[R], result: R | Exception) -> None:
+    """Settle a future, unless who asked went away and cancelled it."""
     try:
         if isinstance(result, Exception):
             future.set_exception(result)
         else:
             future.set_result(result)
     except InvalidStateError:
-        return  # who asked went away
+        return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import threading
@@ -21,6 +22,7 @@ from typing import TypeAlias
 
 from persona_agent.closing import Closing
 from persona_agent.errors import StoreError
+from persona_agent.serve.gather import hand
 from persona_agent.types import Json
 
 Entry: TypeAlias = Mapping[str, Json]
@@ -30,13 +32,14 @@ REJECTED = "rejected.jsonl"
 MOST = 256  # entries in one write
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
+log = logging.getLogger("persona_agent.serve")
 
 
 class Journal(Closing):
     """One process's journal in a folder that several share.
 
-    `apply` puts entries into the store. It raises StoreError while that cannot be done: the
-    entries wait, on the disk. It returns those that can never be: they go to a file of their own.
+    `apply` puts entries into the store. While it raises, such as StoreError, the entries wait, on
+    the disk. It returns those that can never be stored: they go to a file of their own.
     """
 
     def __init__(
@@ -144,12 +147,12 @@ class Journal(Closing):
                     self._append(entries)
             except OSError as error:
                 for _, future in batch:
-                    future.set_exception(error)
+                    hand(future, error)
                 continue
             if entries:
                 self._durable.put(entries)
             for _, future in batch:
-                future.set_result(None)
+                hand(future, None)
         self._durable.put(None)
 
     def _append(self, entries: Sequence[Entry]) -> None:
@@ -186,7 +189,9 @@ class Journal(Closing):
                 try:
                     self._put_in(batch)
                     break
-                except StoreError:
+                except Exception as error:  # whatever it is, they must not be lost
+                    if not isinstance(error, StoreError):
+                        log.exception("turns could not be stored; they are tried again")
                     if self._closing.wait(pause):
                         return  # they stay on the disk, for the next process
                     pause = min(2 * pause, LONGEST_PAUSE_S)

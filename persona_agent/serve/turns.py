@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from persona_agent.errors import BackendError, UnknownInteraction
+from persona_agent.errors import UnknownInteraction
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.lineage import forgotten_at
 from persona_agent.memory.rows import microseconds, owner_of
 from persona_agent.serve.journal import Entry
-from persona_agent.types import Interaction, Json, Scope
+from persona_agent.types import FloatArray, Interaction, Json, Scope
 
 ACCEPTED = "accepted"
 REJECTED = "rejected"
@@ -123,10 +123,19 @@ class Turns:
         return []
 
     def _keep(self, some: Sequence[Interaction]) -> None:
-        try:
-            self._memory.add(some, self._now())
-        except BackendError:  # the embedder failed: what lacks a vector gets one when recalled
+        vectors = self._vectors([one.text for one in some])
+        if vectors is None:
             self._memory.store.add(some, now=self._now())
+        else:
+            self._memory.add(some, self._now(), vectors=vectors)
+
+    def _vectors(self, texts: Sequence[str]) -> FloatArray | None:
+        """Return the texts' vectors; None if the embedder fails: each gets one when recalled."""
+        try:
+            return self._memory.embedder.embed(texts)
+        except Exception:  # whatever breaks in a model, the words are kept
+            log.exception("the embedder failed; turns are stored without vectors")
+            return None
 
     def _outcomes(self, read: Sequence[tuple[Entry, Interaction]]) -> None:
         """Note that a turn's predecessor was gone on from, or that the same was asked again."""
@@ -151,12 +160,10 @@ class Turns:
         text = "\n".join(part for part in (known.query, known.response, outcome) if part)
         store = self._memory.store
         values: dict[str, Any] = {"outcome": outcome, "metadata": metadata, "now": self._now()}
-        try:
-            label = self._memory.label()
-            (vector,) = self._memory.embedder.embed([text])
-        except BackendError:
-            return store.update(known.scope, known.id, **values)
-        return store.update(known.scope, known.id, **values, vector=vector, embedder=label)
+        vectors = self._vectors([text])
+        if vectors is not None:
+            values |= {"vector": vectors[0], "embedder": self._memory.label()}
+        return store.update(known.scope, known.id, **values)
 
 
 def _interaction(entry: Mapping[str, Any]) -> Interaction:  # Any: our own JSON, checked inside

@@ -1,0 +1,181 @@
+"""The journal: what was put is in the store at last, through failures, deaths and forgetting."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona_agent.errors import BackendError, StoreError
+from persona_agent.memory.embed import HashEmbedder
+from persona_agent.memory.episodic import EpisodicMemory
+from persona_agent.memory.forget import forget
+from persona_agent.memory.store import Store
+from persona_agent.serve.journal import REJECTED, SUFFIX, Entry, Journal
+from persona_agent.serve.turns import Turns, turn
+from persona_agent.types import Scope
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ANN = Scope("ann")
+
+
+def entry(number: int, user: str = "ann", **more: Any) -> Entry:
+    given = {"fingerprint": f"f{number}", "before": None, "model": "m", "cut": False} | more
+    when = NOW + timedelta(seconds=number)
+    return turn(Scope(user), f"t{number}", when, f"question {number}", f"answer {number}", **given)
+
+
+def turns(store: Store, embedder: Any = None) -> Turns:
+    memory = EpisodicMemory(store, embedder or HashEmbedder())
+    return Turns(memory, clock=lambda: NOW + timedelta(hours=1), implicit=True)
+
+
+def test_what_was_put_is_stored_and_the_file_is_empty_then(store: Store, tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", turns(store).apply) as journal:
+        for future in [journal.put(entry(i)) for i in range(50)]:
+            future.result(60)
+        assert journal.drain(60)
+        assert journal.waiting == 0
+        (file,) = (tmp_path / "j").glob(f"*{SUFFIX}")
+        assert file.read_text() == ""
+    assert store.count(ANN) == 50
+    assert list((tmp_path / "j").iterdir()) == []
+
+
+def test_a_store_that_fails_keeps_turns_waiting_and_gets_them_later(
+    store: Store, tmp_path: Path
+) -> None:
+    works = threading.Event()
+    tried = threading.Event()
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        tried.set()
+        if not works.is_set():
+            raise StoreError("the disk is full")
+        return turns(store).apply(entries)
+
+    with Journal(tmp_path, apply) as journal:
+        journal.put(entry(1)).result(60)
+        assert tried.wait(60)
+        assert journal.waiting == 1
+        works.set()
+        assert journal.drain(60)
+    assert store.count(ANN) == 1
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from persona_agent.errors import StoreError
+from persona_agent.serve.journal import Journal
+from tests.serve.test_journal import entry
+
+def never(entries):
+    raise StoreError("no")
+
+journal = Journal(Path(sys.argv[1]), never)
+for number in range(20):
+    journal.put(entry(number)).result(60)
+with next(Path(sys.argv[1]).iterdir()).open("a") as file:
+    file.write('{"half a li')
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_taken_over_once(store: Store, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    with Journal(tmp_path, turns(store).apply) as journal, Journal(tmp_path, list) as other:
+        assert journal.adopt() == 20
+        assert journal.adopt() == other.adopt() == 0
+    assert store.count(ANN) == 20
+
+
+def test_a_turn_of_somebody_forgotten_since_is_not_stored(store: Store) -> None:
+    apply = turns(store).apply
+    apply([entry(1)])
+    forget(store, ANN, NOW + timedelta(seconds=5))
+    assert apply([entry(2), entry(9), entry(3, "bob")]) == []
+    assert [one.id for one in store.get_all(ANN)] == ["t9"]
+    assert store.count(Scope("bob")) == 1
+
+
+def test_a_turn_that_no_store_can_hold_goes_aside_and_stops_nobody(
+    store: Store, tmp_path: Path
+) -> None:
+    poison = {**entry(2), "user": ""}
+    with Journal(tmp_path, turns(store).apply) as journal:
+        for one in (entry(1), poison, entry(3)):
+            journal.put(one).result(60)
+        assert journal.drain(60)
+    assert store.count(ANN) == 2
+    assert json.loads((tmp_path / REJECTED).read_text()) == poison
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_line(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        real(file, data[:10])
+        raise OSError(28, "No space left on device")
+
+    with Journal(tmp_path, turns(store).apply) as journal:
+        monkeypatch.setattr("persona_agent.serve.journal.os.write", full)
+        with pytest.raises(OSError, match="No space"):
+            journal.put(entry(1)).result(60)
+        monkeypatch.undo()
+        journal.put(entry(2)).result(60)
+        assert journal.drain(60)
+    assert [one.id for one in store.get_all(ANN)] == ["t2"]
+
+
+def test_a_broken_embedder_costs_no_turn(store: Store) -> None:
+    class Broken(HashEmbedder):
+        def embed(self, texts: Sequence[str]) -> Any:
+            raise BackendError("the model file is gone")
+
+    assert turns(store, Broken()).apply([entry(1), entry(2, before=("f1", "answer 1"))]) == []
+    assert store.get(ANN, "t1").outcome is None
+    assert store.count(ANN) == 2
+
+
+def test_going_on_and_asking_again_are_outcomes_of_the_turn_before(store: Store) -> None:
+    apply = turns(store).apply
+    apply([entry(1)])
+    apply([entry(2, before=("f1", "answer 1"))])
+    assert store.get(ANN, "t1").outcome == "accepted"
+    apply([entry(3, fingerprint="f2", before=("f1", "answer 1"))])
+    again = store.get(ANN, "t2")
+    assert (again.outcome, again.metadata["implicit"]) == ("rejected", "asked again")
+    apply([entry(4, before=("f3", "another answer"))])
+    assert store.get(ANN, "t3").outcome is None
+
+
+def test_what_the_user_says_goes_before_what_was_implied(store: Store) -> None:
+    both = turns(store)
+    both.apply([entry(1)])
+    both.apply([entry(2, before=("f1", "answer 1"))])
+    both.feedback(ANN, "t1", "wrong", {"comment": "it was blue"})
+    told = store.get(ANN, "t1")
+    assert told.outcome == "wrong"
+    assert "implicit" not in told.metadata
+    assert told.metadata["comment"] == "it was blue"
+    both.apply([entry(3, fingerprint="f1")])
+    assert store.get(ANN, "t1").outcome == "wrong"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with Store.open(tmp_path.with_name(tmp_path.name + "-db")) as opened:
+        yield opened
