@@ -49,7 +49,7 @@ class AlignOptions(Record):
     held_out: int = 12
     anchors: int = 4
     rounds: int = 3
-    risk: float = 0.1
+    risk: float = 0.05
     seed: int = 0
     plan: RecallPlan = RecallPlan()
     calibration: Calibration = "none"

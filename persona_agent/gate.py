@@ -41,7 +41,7 @@ class Verdict(Record):
     reason: str
 
 
-def judge(old: Scores, new: Scores, *, tried: int, risk: float = 0.1) -> Verdict:
+def judge(old: Scores, new: Scores, *, tried: int, risk: float = 0.05) -> Verdict:
     """Return whether `new` beats `old` by the margin, `tried` candidates having been compared.
 
     The metric may not fall by more than its own standard error either, where likelihood decides.

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from persona_agent import prompts
+from persona_agent.dual import MemoryPlan, foresee
 from persona_agent.eval.ablation.knowing import Known
 from persona_agent.eval.ablation.world import Person, World
 from persona_agent.persona import render
-from persona_agent.predict import Job, predict, remember
+from persona_agent.predict import Job, remember
 from persona_agent.program import Program, adapted, complete, recall
 from persona_agent.task import Prediction, Situation, Task, situation
-from persona_agent.think import think
 from persona_agent.types import (
     Interaction,
     Json,
@@ -37,23 +37,19 @@ def act(known: Known, person: Person, world: World) -> Program[list[Prediction]]
     Recall goes over the history, which is earlier than every query. With `known.search` the model
     first writes, query by query, what to look up; an answer that is no search finds nothing.
     """
-    return adapted(_act(known, person, world), known.adapter)
-
-
-def _act(known: Known, person: Person, world: World) -> Program[list[Prediction]]:
     asked = [situation(one, world.task) for one in person.queries]
     shown = yield from remember(person.scope, known.plan, asked, None)
     memories = [list(one) for one in shown]
     if known.search:
-        found = yield from _looked_up(known, asked, person, world.task)
+        searches = _looked_up(known, asked, person, world.task)
+        found = yield from adapted(searches, known.adapter)
         memories = [[*own, *more] for own, more in zip(memories, found, strict=True)]
     jobs = [
         Job(known.lines, _in_time(known, own), one)
         for own, one in zip(memories, asked, strict=True)
     ]
-    if known.think is None:
-        return (yield from predict(jobs, world.task))
-    return [one.prediction for one in (yield from think(jobs, world.task, known.think))]
+    plan = MemoryPlan(adapter=known.adapter, think=known.think)
+    return (yield from foresee(jobs, world.task, plan))
 
 
 def _looked_up(

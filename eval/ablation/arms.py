@@ -31,7 +31,7 @@ WITHOUT_MODEL: Mapping[str, Callable[[Person, World], list[Prediction]]] = {
     LABEL_PRIOR: label_prior,
     BIAS: user_item_bias,
 }
-ALIGNMENT = frozenset(one.name for one in fields(Options)) - {"budget"}
+ALIGNMENT = frozenset(one.name for one in fields(Options)) - {"budget", "summed_up"}
 PLAIN: frozenset[str] = frozenset()
 MEMORY = frozenset({"memories"})
 THOUGHT = frozenset({"memories", "budget"})
@@ -61,7 +61,11 @@ PARTS: Mapping[str, Part] = {
     "profile": Part(
         knowing.lines_alone(knowing.profile), "statistics and strongest tastes; no model, no gate"
     ),
-    "summary": Part(knowing.lines_alone(knowing.summary), "a model's summary"),
+    "summary": Part(
+        knowing.lines_alone(knowing.summary),
+        "a model's summary of groups, and of their summaries",
+        frozenset({"summed_up"}),
+    ),
     "facts": Part(knowing.lines_alone(knowing.facts), "facts that a model found"),
     "shuffled-outcomes": Part(knowing.shuffled, "the latest memories, outcomes shuffled", MEMORY),
     "persona": Part(

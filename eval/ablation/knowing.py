@@ -16,12 +16,13 @@ from persona_agent.align import begin as begin_alignment
 from persona_agent.errors import BackendError, ReplyFormatError
 from persona_agent.eval.ablation.world import Person, World
 from persona_agent.memory.facts import MAX_EVENTS, extract, merge
+from persona_agent.memory.summaries import summarise as summarise_in_groups
 from persona_agent.persona import Persona, PersonaLine, fit
 from persona_agent.predict import RecallPlan
 from persona_agent.program import Program
 from persona_agent.propose import Proposer, miner, start_lines, summarise, textual_gradient
 from persona_agent.reify import reify
-from persona_agent.semantic import fact_lines, merged, statistics_lines
+from persona_agent.semantic import fact_lines, merged, statistics_lines, summary_lines
 from persona_agent.think import Style, ThinkOptions
 from persona_agent.types import Fact, Interaction, Record
 
@@ -35,7 +36,8 @@ class Options(Record):
 
     `memories` are the latest interactions in the prompt; the others are those of an alignment. With
     `prose` the model writes, too: a summary for the first version, critiques and rewrites; without
-    it, a persona is made of the person's own statistics alone. A thought has `budget` tokens.
+    it, a persona is made of the person's own statistics alone. A thought has `budget` tokens. A summary is
+    of the latest `summed_up` interactions.
     """
 
     memories: int = 8
@@ -47,6 +49,7 @@ class Options(Record):
     seed: int = 0
     prose: bool = False
     budget: int = 96
+    summed_up: int = 48
 
     @property
     def align(self) -> AlignOptions:
@@ -199,8 +202,9 @@ def profile(person: Person, world: World, options: Options) -> Program[Sequence[
 
 
 def summary(person: Person, world: World, options: Options) -> Program[Sequence[PersonaLine]]:
-    """Return a model's summary of the latest interactions."""
-    return (yield from summarise(person.scope, person.history, world.task))
+    """Return a model's hierarchical summary of the latest interactions."""
+    tree = yield from summarise_in_groups(person.history[-options.summed_up :])
+    return summary_lines(tree.new)
 
 
 def facts(person: Person, world: World, options: Options) -> Program[Sequence[PersonaLine]]:

@@ -57,7 +57,7 @@ def ask(
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--recent", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--held-out", type=click.IntRange(2), default=12, show_default=True)
-@click.option("--risk", type=click.FloatRange(0, 0.5, True, True), default=0.1, show_default=True)
+@click.option("--risk", type=click.FloatRange(0, 0.5, True, True), default=0.05, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--engine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from persona_agent.cli.settings import Settings, progress_bars
 from persona_agent.closing import Closing
+from persona_agent.errors import InputError
 from persona_agent.memory.embed import open_embedder
 from persona_agent.ports import LLM
 from persona_agent.types import ModelReply, ModelRequest
@@ -44,6 +46,11 @@ DEFAULT = (
 @click.option("--seed", type=int, default=0, show_default=True, help="Which users.")
 @click.option("--llm", help="The model, in the place of the one given before the command.")
 @click.option("--prose", is_flag=True, help="The model writes into personas, too.")
+@click.option(
+    "--adapters",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='Names of adapters that the model serves: JSON, {"tft": {"USER": "NAME"}}.',
+)
 @click.option("--budget", type=click.IntRange(0), help="Model requests of this run, at most.")
 @click.option("--budget-tokens", type=click.IntRange(0), help="Tokens of this run, at most.")
 @click.option(
@@ -91,6 +98,7 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
             given["out"],
             model=settings.llm,
             embedder=open_embedder(settings.embedder),
+            adapters=_adapters(given["adapters"]),
             budget=Budget(given["budget"], given["budget_tokens"]),
             tell=tell,
         )
@@ -100,6 +108,22 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
         settings.show({"rows": found.rows, "claims": found.claims, "report": str(path)})
     else:
         _print(found, path)
+
+
+def _adapters(path: Path | None) -> dict[str, dict[str, str]]:
+    """Return the names of adapters by method and user; raises InputError for another form."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(method): {str(user): str(name) for user, name in own.items()}
+            for method, own in found.items()
+        }
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read as adapters by method and user: {error}"
+        ) from error
 
 
 class _Late(Closing):

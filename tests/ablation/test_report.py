@@ -64,3 +64,14 @@ def test_the_command_runs_goes_on_and_reports(
     main(command)
     assert "0 requests were asked anew" in capsys.readouterr().out
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.real("data")
+def test_adapters_that_cannot_be_read_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "names.json").write_text('{"tft": ["ml-1"]}')
+    command = ["eval", "ablate", "--arms", "lora-tft", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        main([*command, "--adapters", str(tmp_path / "names.json")])
+    assert "cannot be read as adapters by method and user" in capsys.readouterr().err
