@@ -9,7 +9,6 @@ import pytest
 from persona_agent.drive import Ports, run
 from persona_agent.llm import FakeLLM
 from persona_agent.llm.fake import Answer
-from persona_agent.llm.openai import OpenAILLM
 from persona_agent.reify import reify
 from persona_agent.types import ModelReply, ModelRequest
 
@@ -74,11 +73,3 @@ def test_a_model_that_fails_gives_no_lines(bad: ModelReply) -> None:
     found = run(reify("alice", topics=["taste"]), Ports(FakeLLM(lambda request: bad)))
     assert found.lines == ()
     assert len(found.refused) == (bad.error is not None)
-
-
-@pytest.mark.real("vllm")
-def test_a_served_adapter_is_asked_and_weighed_against_its_base(served: OpenAILLM) -> None:
-    found = run(reify("ann", topics=["taste"], least_gain=-99.0), Ports(served))
-    told = (*found.lines, *found.refused)
-    assert told  # the adapter is random, so what it says is, too
-    assert all(gain is not None for gain in found.gains)
