@@ -117,11 +117,13 @@ PARTS: Mapping[str, Part] = {
         knowing.with_memories(knowing.aligned), "the same without search", ALIGNMENT
     ),
 }
-TUNED = "tft"  # the adapters of the arms that combine weights with the rest
-COMBINED: Mapping[str, Part] = {
-    "dual": Part(knowing.latest, "weights of task tuning, and the latest memories", MEMORY),
-    "prime": Part(
-        knowing.thinking("personal"), "weights, memories and a thought about the person", THOUGHT
+TUNED = "tft"
+# with weights of which method of training, and what besides
+COMBINED: Mapping[str, tuple[str, Part]] = {
+    "dual": (TUNED, Part(knowing.latest, "and the latest memories", MEMORY)),
+    "prime": (
+        "traces",
+        Part(knowing.thinking("personal"), "memories, and a thought about the person", THOUGHT),
     ),
 }
 REIFIED = "pkr"
@@ -170,7 +172,8 @@ def _parts(name: str, tuned: frozenset[str]) -> list[Part]:
     if match := ADAPTER.fullmatch(name):
         return [_adapter(name, match[1], tuned)]
     if name in COMBINED:
-        return [_adapter(name, TUNED, tuned), COMBINED[name]]
+        method, part = COMBINED[name]
+        return [_adapter(name, method, tuned), part]
     if name == REIFIED:
         _adapter(name, TUNED, tuned)
         lines = knowing.lines_alone(knowing.reified(TUNED))

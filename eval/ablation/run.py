@@ -122,7 +122,7 @@ def run_arms(
     `model` names the model in the cache; `adapters` are the names of weights that it serves, by
     the method of their training and the user; `tell` is called with what is done, and how much of it is
     done and due. Raises ValueError for arms that cannot be had, before anything is asked, and
-    BudgetExceeded with all replies so far kept.
+    BudgetExceeded with all replies so far kept. A model that answers nobody raises its error.
     """
     tuned = frozenset(adapters or {})
     arms = [arm_of(name, settings.options, tasks.task, tuned) for name in settings.names]
@@ -148,9 +148,7 @@ def run_arms(
             for (arm, person), trace in zip(cases, traces, strict=True)
         ]
         results = run_many(programs, Ports(cached, memory))
-    for result in results:
-        if isinstance(result.error, BudgetExceeded):
-            raise result.error
+    _check(results, traces)
     pairs = list(zip(cases, results, strict=True))
     metric = first_metric(tasks)
     examples = [
@@ -176,6 +174,18 @@ def run_arms(
         tuple(spent),
         cached.asked,
     )
+
+
+def _check(
+    results: Sequence[Result[list[Prediction]]], traces: Sequence[Sequence[ModelRequest]]
+) -> None:
+    """Raise what stopped the run: the budget, or a model that answered nobody."""
+    asking = [result for result, trace in zip(results, traces, strict=True) if trace]
+    for result in asking:
+        if isinstance(result.error, BudgetExceeded):
+            raise result.error
+    if asking and asking[0].error is not None and not any(result.ok for result in asking):
+        raise asking[0].error
 
 
 def first_metric(tasks: TaskSet) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from persona_agent.drive import Ports, run
+from persona_agent.errors import BackendError
 from persona_agent.eval import movielens
 from persona_agent.eval.ablation import knowing
 from persona_agent.eval.ablation.arms import arm_of, known_names
@@ -143,14 +144,23 @@ def test_an_adapter_is_asked_for_by_method_and_user(
     small: TaskSet, tmp_path: Path, new_llm: Callable[[], FakeLLM]
 ) -> None:
     llm = new_llm()
-    adapters = {"tft": {user: f"tft-{user}" for user in small.users}}
+    methods = ("tft", "traces")
+    adapters = {one: {user: f"{one}-{user}" for user in small.users} for one in methods}
     settings = Settings(("dual", "lora-tft", "prime", "pkr"), users=3, queries=1)
     found = ablate(
         small, llm, settings, tmp_path, model="m", embedder=HashEmbedder(), adapters=adapters
     )
     assert {one.error for one in found.run.spent} == {None}
     used = {one.adapter for one in asked(llm)}
-    assert used <= {*adapters["tft"].values(), None}
-    assert len(used - {None}) == 3
+    assert used <= {*adapters["tft"].values(), *adapters["traces"].values(), None}
+    assert len(used - {None}) == 6
     tuned = [one for one in asked(llm) if one.adapter]
     assert {prompt(one).count("Film: ") for one in tuned if not one.template} == {1, 9}
+
+
+def test_a_model_that_answers_nobody_ends_the_run(runs: Runs) -> None:
+    def broken(request: ModelRequest) -> str:
+        raise BackendError("the engine is gone")
+
+    with pytest.raises(BackendError, match="the engine is gone"):
+        runs("none", "recent-2", llm=FakeLLM(broken))
