@@ -11,7 +11,7 @@ import click
 from persona_agent.agent import PersonaAgent
 from persona_agent.cli.settings import Settings, progress_bars
 from persona_agent.errors import PersonaAgentError
-from persona_agent.llm import embedded_model
+from persona_agent.llm.local import embedded_model
 from persona_agent.llm.served_adapters import ServedAdapters
 from persona_agent.memory.adapter_files import AdapterFiles, adapters_path
 from persona_agent.memory.store import Store
