@@ -62,12 +62,13 @@ def train(
     save: Callable[[State], None] | None = None,
     save_s: float = SAVE_S,
     tell: Callable[[int, int], None] = lambda step, steps: None,
+    probe: Callable[[int, int, Any], None] | None = None,
 ) -> Trained:
     """Return an adapter trained on rows, or for a preference method on pairs.
 
     `start` are weights to begin with, such as a cohort's. `save` is given the state about every
-    `save_s` seconds, and `resume` takes one up. `tell` hears the updates done and due. Raises
-    Diverged if the loss is not finite.
+    `save_s` seconds, and `resume` takes one up. `tell` hears the updates done and due; `probe` is
+    given the model, too, as it answers then. Raises Diverged if the loss is not finite.
     """
     import torch
 
@@ -100,6 +101,10 @@ def train(
             update.zero_grad(set_to_none=True)
             done.append(total)
             tell(step + 1, len(plan))
+            if probe is not None:
+                model.eval()
+                probe(step + 1, len(plan), model)
+                model.train()
             if save is not None and step + 1 < len(plan) and time.monotonic() - saved >= save_s:
                 save(_state(step + 1, done, named, update))
                 saved = time.monotonic()
