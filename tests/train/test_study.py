@@ -40,7 +40,7 @@ def test_what_can_be_learned_is_and_the_report_says_so(base: Base, data: MovieLe
         assert found.nats[name].interval.high < 0
         assert found.worse[name] == 0
     assert found.arms[lora.PRIOR].nats == pytest.approx(-np.log(13 / 17))
-    assert list(found.curve) == [0, 72, 144, 288]
+    assert list(found.curve) == [0, 64, 144, 288]
     assert found.curve[0] == found.arms[lora.BASE].nats
     assert found.curve[288] == found.arms[lora.COHORT].nats
     assert json.dumps(found.to_json())
