@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	touch $@
 
 $(VENV)/.parts: $(VENV)/.installed
-	$(PIP) -c constraints.txt -e '.[recommend,mcp,docs]' $(VLLM_PACKAGES) $(CLIENT_PACKAGES)
+	$(PIP) -c constraints.txt -e '.[recommend,train,mcp,docs]' $(VLLM_PACKAGES) $(CLIENT_PACKAGES)
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

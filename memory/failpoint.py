@@ -12,7 +12,8 @@ import signal
 from itertools import count
 
 NAMES = ("add-before-commit", "add-after-commit", "job-claimed", "job-before-commit",
-         "forget-before-commit", "forget-after-commit")  # fmt: skip
+         "forget-before-commit", "forget-after-commit",
+         "adapter-before-rename", "adapter-before-commit")  # fmt: skip
 
 
 def _nothing(name: str) -> None:

@@ -6,8 +6,8 @@ writes nothing. Then the write-ahead log is emptied, since deleted text stays in
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,6 +18,7 @@ from persona_agent.memory.index_file import index_path
 from persona_agent.memory.lineage import count_rows, erase, pseudonym
 from persona_agent.memory.rows import Owner, microseconds, owner_of
 from persona_agent.memory.store import Store
+from persona_agent.ports import Forgetter
 from persona_agent.types import Record, Scope
 
 Vacuum: TypeAlias = Literal["plain", "full"]
@@ -40,7 +41,8 @@ class Receipt(Record):
 
     `log_emptied` is false if another reader kept SQLite's write-ahead log from being emptied:
     then it still holds deleted text, and `forget` is to be called again. `vacuumed` says which
-    vacuum a PostgreSQL server did afterwards; None for none.
+    vacuum a PostgreSQL server did afterwards; None for none. `outside` says how many things each
+    of the forgetters forgot, by their names.
     """
 
     subject: str
@@ -50,10 +52,12 @@ class Receipt(Record):
     log_emptied: bool
     beyond_reach: tuple[str, ...]
     vacuumed: Vacuum | None = None
+    outside: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         verb = "would go" if self.dry_run else "gone"
         rows = [f"  {count} {table}" for table, count in self.rows.items() if count]
+        rows += [f"  {count} {name}" for name, count in self.outside.items() if count]
         head = f"{verb}, under the name {self.subject} at {self.at:%Y-%m-%d %H:%M:%S}Z:"
         lines = [head, *(rows or ["  nothing was stored"])]
         if not self.log_emptied:
@@ -71,19 +75,25 @@ def forget(
     dry_run: bool = False,
     drop_index: Callable[[Owner], None] | None = None,
     vacuum: Vacuum = "plain",
+    forgetters: Mapping[str, Forgetter] | None = None,
 ) -> Receipt:
     """Forget all about a user, or tell what would be forgotten, and return the receipt.
 
     `drop_index` is told whom to drop from an index, such as `Index.forget`; without it, the saved
     index beside a SQLite file is removed, and is made again when it is needed. On PostgreSQL the
     tables are vacuumed afterwards if that is permitted; a "full" vacuum takes the bytes away, too,
-    and locks everybody out of the tables while it lasts. Raises ValueError for a scope with an
+    and locks everybody out of the tables while it lasts. `forgetters` know of users outside the
+    database, and forget first, while the store still tells what there is; one that cannot stops
+    all, and `forget` is to be called again. A dry run does not call them. Raises ValueError for a scope with an
     agent or a run: `delete_all` deletes those.
     """
     if scope.agent is not None or scope.run is not None:
         raise ValueError("only a whole user can be forgotten; give a scope without agent and run")
     owner = owner_of(scope)
     emptied = True
+    outside: dict[str, int] = {}
+    if not dry_run:
+        outside = {name: one.forget(scope) for name, one in (forgetters or {}).items()}
     with store.database.write() as connection:
         store.lock(connection, owner)
         subject = pseudonym(connection, owner)
@@ -100,14 +110,14 @@ def forget(
             _remove(index_path(store.database.path))
         emptied = store.database.flush_log()
     if store.database.dialect != "postgresql":
-        return Receipt(subject, now, dry_run, rows, emptied, OUTSIDE)
+        return Receipt(subject, now, dry_run, rows, emptied, OUTSIDE, outside=outside)
     vacuumed: Vacuum | None = None
     touched = [name for name, count in rows.items() if count]
     if touched and not dry_run and store.database.vacuum(touched, full=vacuum == "full"):
         vacuumed = vacuum
     space = [SERVER_SPACE[vacuumed]] if vacuumed in SERVER_SPACE else []
     beyond = (*OUTSIDE, *space, SERVER_LOG)
-    return Receipt(subject, now, dry_run, rows, emptied, beyond, vacuumed)
+    return Receipt(subject, now, dry_run, rows, emptied, beyond, vacuumed, outside)
 
 
 def _remove(path: Path) -> None:

@@ -4,7 +4,8 @@ A fact that cites a deleted event is deleted, since its words may be the event's
 had taken the place of holds again, and a job makes anew what the remaining events say. A summary
 that rests on it goes in the same way, with all that was summed up from it. A persona line loses
 the citation; if a model wrote it, or nothing else supports it, it goes, from every version. Lines
-that the user wrote or locked stay. Alignments under way are dropped.
+that the user wrote or locked stay. Alignments under way are dropped, and
+so are adapters that were made of the event: weights cannot unlearn it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select, update
 
+from persona_agent.memory.adapter_rows import discard, touching
 from persona_agent.memory.rows import Owner
 from persona_agent.memory.schema import (
     alignments,
@@ -51,6 +53,7 @@ class Released(Record):
     alignments_dropped: int = 0
     summaries_deleted: int = 0
     summaries_reopened: int = 0
+    adapters_deleted: int = 0
 
 
 def release(
@@ -61,6 +64,7 @@ def release(
     for start in range(0, len(ids), 500):
         done = _release_facts(connection, sql, owner, ids[start : start + 500], at, done)
     summed, stand_again = release_summaries(connection, sql, owner, ids, at)
+    gone = discard(connection, owner[0], touching(connection, owner, ids), at)
     dropped = connection.execute(delete(alignments).where(of_owner(alignments)), key(owner))
     dropped_lines, rebased = _release_lines(connection, owner, frozenset(ids))
     return replace(
@@ -70,6 +74,7 @@ def release(
         alignments_dropped=dropped.rowcount,
         summaries_deleted=summed,
         summaries_reopened=stand_again,
+        adapters_deleted=len(gone),
     )
 
 
@@ -177,6 +182,7 @@ def count_rows(connection: Connection, owner: Owner) -> dict[str, int]:
     for table in OF_USER:
         query = select(func.count()).select_from(table).where(of_owner(table))
         counts[table.name] = int(connection.execute(query, key(owner)).scalar_one())
+    counts["adapters"] = len(touching(connection, owner))
     return counts
 
 
@@ -186,6 +192,7 @@ def erase(connection: Connection, sql: Statements, owner: Owner, at: int) -> dic
     Of a user of whom there was nothing, no tombstone is left.
     """
     counts = count_rows(connection, owner)
+    discard(connection, owner[0], touching(connection, owner), at)
     for statement in sql.forget:
         connection.execute(statement, key(owner))
     if any(counts.values()):

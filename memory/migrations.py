@@ -16,11 +16,14 @@ from sqlalchemy import BigInteger, Column, Connection, Text, update
 from persona_agent.memory.schema import (
     SCHEMA_VERSION,
     VERSION_KEY,
+    adapter_events,
+    adapters,
     api_keys,
     evidence,
     fact_vectors,
     facts,
     jobs,
+    leftovers,
     meta,
     receipts,
     retrievals,
@@ -66,9 +69,21 @@ def _to_5(operations: Operations) -> None:
         table.create(operations.get_bind())
 
 
+def _to_6(operations: Operations) -> None:
+    """Adapters, what they were made of, and what is left of those that are no more."""
+    for table in (adapters, adapter_events, leftovers):
+        table.create(operations.get_bind())
+
+
 # To the version that is the key, from the one before. A step that was released never changes: when
 # a table of an earlier step changes, its form of then is written out there.
-STEPS: Mapping[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5}
+STEPS: Mapping[int, Callable[[Operations], None]] = {
+    2: _to_2,
+    3: _to_3,
+    4: _to_4,
+    5: _to_5,
+    6: _to_6,
+}
 
 
 def upgrade(connection: Connection) -> int:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from persona_agent.errors import StoreError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 VERSION_KEY = "schema_version"
 FIRST_TABLES = {"meta", "users", "events", "vectors", "changes", "personas", "alignments"}
 
@@ -324,6 +324,54 @@ receipts = Table(
     Column("created", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "user", "key"),
     _of_user(),
+)
+
+# Adapters, `memory.adapters`: weights made of events. `user` is null for a cohort's; `start` names
+# the one it began with; `digest` is empty until it is ready. Its folder is named as it is.
+adapters = Table(
+    "adapters",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("user", Text),
+    Column("method", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("base_hash", Text, nullable=False),
+    Column("start", Text),
+    Column("options", Text, nullable=False),
+    Column("scores", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("state", Text, nullable=False),  # making or ready
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name"),
+    Index("adapters_of_user", "tenant", "user"),
+)
+
+# Of which events, with which content, an adapter was made. There is no key to `events`: an event
+# that goes takes the adapter along, see `lineage`.
+adapter_events = Table(
+    "adapter_events",
+    TABLES,
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("adapter", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "user", "adapter", "event"),
+    ForeignKeyConstraint(
+        ["tenant", "adapter"], ["adapters.tenant", "adapters.name"], ondelete="CASCADE"
+    ),
+    _of_user(),
+    Index("events_of_adapter", "tenant", "adapter"),
+    Index("adapters_of_event", "tenant", "user", "event"),
+)
+
+# Folders of adapters that are no more: their files are to be removed.
+leftovers = Table(
+    "leftovers",
+    TABLES,
+    Column("folder", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
 )
 
 # Whom we were told to forget: a keyed hash of tenant and user, when, and the receipt. It names

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Table, Text, cast, func, select
 
 from persona_agent.errors import StoreError
+from persona_agent.memory.adapter_rows import problems as adapter_problems
 from persona_agent.memory.lineage import TOMBSTONE_KEY, hashed
 from persona_agent.memory.rows import Owner, to_interaction, to_row
 from persona_agent.memory.schema import (
@@ -69,11 +70,13 @@ def verify(
     canaries: Sequence[str] = (),
     files: Iterable[Path] = (),
     check_index: Callable[[Snapshot], Sequence[Owner]] | None = None,
+    check_files: Callable[[Connection], Iterable[str]] | None = None,
 ) -> Verification:
     """Return what is wrong with a store, its index, and, of `canaries`, what is still somewhere.
 
     `files` are looked through besides the database; `check_index`, such as `Index.verify`, names
-    the users whose index does not agree with the store.
+    the users whose index does not agree with the store. `check_files`, such as
+    `AdapterFiles.problems`, gives what is wrong with the files that belong to rows.
     """
     problems: list[str] = []
     with store.database.read() as connection:
@@ -85,6 +88,9 @@ def verify(
         problems += _links(connection)
         problems += _sums(connection)
         problems += _raised(connection)
+        problems += adapter_problems(connection)
+        if check_files is not None:
+            problems += check_files(connection)
         if check_index is not None:
             problems += [
                 f"the index of {_who(one)} differs" for one in check_index(Snapshot(connection))
@@ -128,8 +134,10 @@ def found_in(files: Iterable[Path], texts: Sequence[str]) -> Iterator[tuple[Path
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return a database's file and what lies beside it under its name: logs, snapshots, indexes."""
-    return sorted(one for one in path.parent.glob(f"{path.name}*") if one.is_file())
+    """Return a database's file and what lies beside it under its name: logs, indexes, adapters."""
+    beside = sorted(path.parent.glob(f"{path.name}*"))
+    inside = [one for folder in beside if folder.is_dir() for one in sorted(folder.rglob("*"))]
+    return [one for one in (*beside, *inside) if one.is_file()]
 
 
 def _forms(text: str) -> set[bytes]:

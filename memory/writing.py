@@ -13,6 +13,7 @@ from sqlalchemy.sql.dml import Insert
 from persona_agent.memory.prepared import Prepared
 from persona_agent.memory.rows import Added, Owner, Row, decide, pack_content, to_interaction
 from persona_agent.memory.schema import (
+    adapter_events,
     alignments,
     api_keys,
     changes,
@@ -42,6 +43,7 @@ CHANGED = ("query", "response", "outcome", "item", "options", "metadata", "hash"
 
 # All that is kept about a user, in an order in which it can be deleted.
 OF_USER = (
+    adapter_events,
     api_keys,
     operations,
     receipts,

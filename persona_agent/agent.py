@@ -16,10 +16,14 @@ from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
 from persona_agent.context import Context, fitted
+from persona_agent.distil import Trace
 from persona_agent.drive import Ports, arun, run
 from persona_agent.dual import MemoryPlan, foresee
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
+from persona_agent.memory.adapter_files import AdapterFiles, adapters_path
+from persona_agent.memory.adapter_rows import Adapter
+from persona_agent.memory.adapters import adapters_of
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.fact_rows import JOB, facts_of
@@ -34,7 +38,7 @@ from persona_agent.memory.store import Store
 from persona_agent.memory.summary_rows import SUMMARY_JOB
 from persona_agent.persona import Persona
 from persona_agent.personas import PersonaHandle, Personas
-from persona_agent.ports import LLM, Embedder, SaltedLLM, Tool
+from persona_agent.ports import LLM, Embedder, Forgetter, SaltedLLM, Tool
 from persona_agent.predict import Job, RecallPlan, remember
 from persona_agent.program import Program, Result, adapted, salted
 from persona_agent.propose import Proposer, miner, textual_gradient
@@ -45,6 +49,9 @@ from persona_agent.semantic_memory import SemanticMemory
 from persona_agent.sensitive import WordLists
 from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
+from persona_agent.train.base import Base
+from persona_agent.train.options import TrainOptions
+from persona_agent.train.trainer import Learned, Tell, quietly, train_all
 from persona_agent.types import (
     Fact,
     Interaction,
@@ -126,8 +133,13 @@ class PersonaAgent(Closing):
         clock: Callable[[], datetime] = _now,
         cache_salts: CacheSalts | None = None,
         cache_key: str = "",
+        adapters: AdapterFiles | None = None,
+        forgetters: Mapping[str, Forgetter] | None = None,
     ) -> None:
         """Use these parts.
+
+        `adapters` are where trained adapters are kept. `forgetters` know of users outside the
+        database, such as `RecommenderTools` or `Hosted` adapters; `forget` reaches them.
 
         `cache_salts` says who may share the engine's prefix cache; None: the users of a tenant,
         where the engine keeps caches apart, by `cache_key`, which processes that share an engine
@@ -143,6 +155,11 @@ class PersonaAgent(Closing):
         self._ports = Ports(llm, memory)
         self._salts = cache_salts
         self._cache_key = cache_key.encode()
+        self._adapters = adapters
+        self._forgetters = {
+            **(forgetters or {}),
+            **({} if adapters is None else {"adapters on disk": adapters}),  # after their hosts
+        }
         self._personas = Personas(memory.store, clock)
         self._aligner = Aligner(
             memory.store,
@@ -170,6 +187,7 @@ class PersonaAgent(Closing):
         facts: bool = False,
         summaries: bool = False,
         screen: Screen = Screen(),
+        adapters: str | Path | None = None,
         **settings: Any,  # Any: passed on to the constructor, which checks them
     ) -> Self:
         """Return an agent on a database file or URL (created if absent).
@@ -179,7 +197,9 @@ class PersonaAgent(Closing):
         `threads` are the embedded model's. An endpoint's address and key that are not given are
         looked up in `environ`, and so is PERSONA_AGENT_CACHE_KEY (`cache_key`). With `facts`, what
         users write asks for jobs that extract facts, with `summaries` for jobs that sum it up;
-        `run_jobs` does them. `screen` says what is stored and how secrets are treated. Raises StoreError, BackendError or ValueError, each
+        `run_jobs` does them. `screen` says what is stored and how secrets are treated. `adapters`
+        is the folder of trained adapters, by default beside the database's file. Raises
+        StoreError, BackendError or ValueError, each
         saying the way out.
         """
         embed = open_embedder(embedder) if isinstance(embedder, str) else embedder
@@ -194,6 +214,10 @@ class PersonaAgent(Closing):
             is_file = str(database) != ":memory:" and "://" not in str(database)
             index = Index(embed.name, file=index_path(database) if is_file else None)
             settings.setdefault("cache_key", environ.get(CACHE_KEY, ""))
+            folder = adapters_path(Path(database)) if is_file and adapters is None else adapters
+            if folder is not None:
+                settings["adapters"] = AdapterFiles(store, Path(folder))
+                settings["adapters"].sweep()
             return cls(EpisodicMemory(store, embed, index), model, **settings)
         except BaseException:
             store.close()
@@ -276,16 +300,20 @@ class PersonaAgent(Closing):
         return self.memory.update(self._scope(user_id), memory_id, changes, self._now())
 
     def delete(self, memory_id: str, *, user_id: str) -> None:
-        """Delete one memory, its vector and its history."""
+        """Delete one memory, its vector, its history, and the adapters that it is in."""
         self.memory.delete(self._scope(user_id), memory_id, self._now())
+        self._sweep()
 
     def delete_all(self, *, user_id: str) -> int:
         """Delete all that is stored about a user; returns the number of memories deleted."""
-        return self.memory.delete_all(self._scope(user_id), self._now())
+        gone = self.memory.delete_all(self._scope(user_id), self._now())
+        self._sweep()
+        return gone
 
     def forget(self, user_id: str, *, dry_run: bool = False, vacuum: Vacuum = "plain") -> Receipt:
         """Forget all about a user, and return the receipt; with `dry_run`, tell what would go.
 
+        So do adapters that the user's events are in, others' too, and all `forgetters`.
         `vacuum` is for PostgreSQL, see `memory.forget`.
 
         Work in flight for that user writes nothing any more.
@@ -293,7 +321,13 @@ class PersonaAgent(Closing):
         scope = self._scope(user_id)
         drop = self.memory.index.forget
         return forget(
-            self._store, scope, self._now(), dry_run=dry_run, drop_index=drop, vacuum=vacuum
+            self._store,
+            scope,
+            self._now(),
+            dry_run=dry_run,
+            drop_index=drop,
+            vacuum=vacuum,
+            forgetters=self._forgetters,
         )
 
     def facts(self, user_id: str, *, as_of: datetime | None = None) -> list[Fact]:
@@ -524,7 +558,59 @@ class PersonaAgent(Closing):
         scopes = [self._scope(name) for name in names]
         return self._aligner.align(scopes, options or self._options, on_round)
 
+    # --- weights ----------------------------------------------------------------------------
+
+    def train(
+        self,
+        users: str | Sequence[str] | None = None,
+        *,
+        options: TrainOptions = TrainOptions(),
+        base: str | Base = "local",
+        cohort: bool = False,
+        start: str | None = None,
+        task: Task | None = None,
+        traces: Sequence[Trace] = (),
+        tell: Tell = quietly,
+    ) -> list[Result[Learned]]:
+        """Train an adapter of each user, or with `cohort` one of all; return a result each.
+
+        A user id, several, or None for all users. `base` is the model that is adapted: "local", a
+        folder or a GGUF file. `start` names an adapter to begin with, such as a cohort's. `traces`
+        are of one user. The task is inferred unless given. What cannot be trained disturbs nobody.
+        Needs the extra `train`. Raises ValueError where no folder for adapters was given.
+        """
+        if self._adapters is None:
+            raise ValueError("there is no folder for adapters; open the agent with adapters=")
+        names = [users] if isinstance(users, str) else self.users() if users is None else users
+        scopes = [self._scope(name) for name in names]
+        return train_all(
+            self._adapters,
+            Base.open(base) if isinstance(base, str) else base,
+            scopes,
+            lambda scope: task or self._aligner.task(self._aligner.labelled(scope)),
+            options,
+            cohort=cohort,
+            start=start,
+            traces=traces,
+            clock=self._now,
+            tell=tell,
+        )
+
+    def adapters(self, user_id: str | None = None) -> list[Adapter]:
+        """Return the adapters there are, newest first: of a user, or of all users and cohorts."""
+        return adapters_of(self._store, self._tenant, user_id)
+
+    def adapter_folder(self, name: str) -> Path:
+        """Return the folder of an adapter, which vLLM and peft load; raises StoreError."""
+        if self._adapters is None:
+            raise ValueError("there is no folder for adapters; open the agent with adapters=")
+        return self._adapters.path(name)
+
     # --- inside -----------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        if self._adapters is not None:
+            self._adapters.sweep()
 
     def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
         return Scope(user, self._tenant, agent, run_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from persona_agent.types import (
@@ -58,6 +59,22 @@ class SaltedLLM(LLM, Protocol):
         ...
 
 
+class AdapterHost(Protocol):
+    """Where a model runs that answers by adapters, which come and go while it runs."""
+
+    def adapters(self) -> frozenset[str]:
+        """Return the names of the adapters that are loaded."""
+        ...
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load the LoRA in a folder under a name; raises BackendError if that cannot be."""
+        ...
+
+    def unload_adapter(self, name: str) -> None:
+        """Unload an adapter, so that nothing of it is left there."""
+        ...
+
+
 class Embedder(Protocol):
     """Turns texts into vectors of unit length."""
 
@@ -81,6 +98,18 @@ class Memory(Protocol):
 
     def recall(self, requests: Sequence[RecallRequest]) -> list[RecallReply]:
         """Return one reply a request, in order. An unknown user has no memories."""
+        ...
+
+
+class Forgetter(Protocol):
+    """Something outside the database that knows of users, and must forget them with it."""
+
+    def forget(self, scope: Scope) -> int:
+        """Forget all about a user; return how many things went, 0 if there were none.
+
+        It is called before the database forgets, so that the store may be asked what there is.
+        What it raises stops the forgetting, which can be called again.
+        """
         ...
 
 

@@ -45,6 +45,10 @@ PARTS = {
     "mcp": (("mcp",), "pip install mcp==2.3.0"),
     "mkdocs": (("mkdocs", "material", "mkdocstrings"), "pip install mkdocs-material mkdocstrings"),
     "ray": (("ray",), "pip install ray==2.60.0"),
+    "train": (
+        ("torch", "transformers", "peft", "safetensors", "gguf"),
+        'pip install "persona-agent-framework[train]"',
+    ),
     "data": (("recbole",), "pip install --no-deps recbole==1.2.1"),
 }
 NUMBERS = count()
@@ -180,6 +184,7 @@ def served(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[OpenAILLM
         port=port,
         name="small",
         adapters={"ann": str(new_lora(0))},
+        later=True,
         context_tokens=2048,
     )
     small = replace(plan, environment={**plan.environment, "VLLM_CPU_KVCACHE_SPACE": "2"})

@@ -74,11 +74,13 @@ class CandidateBus:
             lane = self._lanes.get(scope)
             return None if lane is None else lane.items.get(number)
 
-    def forget(self, user: Scope) -> None:
-        """Forget a user's candidates and numbers, of all agents and runs."""
+    def forget(self, scope: Scope) -> int:
+        """Forget a user's candidates and numbers; return of how many agents and runs."""
         with self._lock:
-            for scope in [one for one in self._lanes if one.owner == user.owner]:
-                del self._lanes[scope]
+            gone = [one for one in self._lanes if one.owner == scope.owner]
+            for one in gone:
+                del self._lanes[one]
+        return len(gone)
 
     def _lane(self, scope: Scope) -> _Lane:
         lane = self._lanes.setdefault(scope, _Lane())

@@ -37,7 +37,7 @@ class RecommenderTools:
 
     What a user has seen is never recommended, and who likes nothing yet gets what is popular.
     Users are kept apart by their scopes. Safe to use from many threads if the model is, as the
-    recommenders here are. The agent's `forget` does not reach the bus: call `forget`, too.
+    recommenders here are. It is a `Forgetter`: give it to the agent as one.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class RecommenderTools:
         found = self._ranked(wanted, self.catalogue.titled, denied)
         return self._shown(scope, found, k, "similar", title=self.catalogue.name(position))
 
-    def forget(self, scope: Scope) -> None:
-        """Forget what a user was shown."""
-        self.bus.forget(scope)
+    def forget(self, scope: Scope) -> int:
+        """Forget what a user was shown; return of how many agents and runs."""
+        return self.bus.forget(scope)
 
     def _ranked(self, liked: list[str], allowed: BoolArray, denied: list[str]) -> list[str]:
         allow = self.catalogue.items.ids[np.flatnonzero(allowed)].tolist()

@@ -27,6 +27,7 @@ from persona_agent.cli.serve_model import serve_model
 from persona_agent.cli.settings import Settings
 from persona_agent.cli.store import COMMANDS as STORE_COMMANDS
 from persona_agent.cli.summary import summary
+from persona_agent.cli.train import adapters, train
 from persona_agent.errors import PersonaAgentError
 
 EXIT_CODES = """
@@ -80,6 +81,8 @@ for command in (
     serve,
     keys,
     serve_model,
+    train,
+    adapters,
     *STORE_COMMANDS,
 ):
     cli.add_command(command)

@@ -106,6 +106,16 @@ def recommend(quick: bool, as_json: bool, peers: bool, data: Path | None) -> Non
     _show(ranking.measure(data, quick=quick, peers=peers), as_json)
 
 
+@bench.command()
+@click.option("--quick", is_flag=True, help="40 ratings instead of 120.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def train(quick: bool, as_json: bool) -> None:
+    """Train an adapter of the embedded model, beside the plain loop that one writes with peft."""
+    from persona_agent.eval.bench import train as train_bench  # late: needs the extra `train`
+
+    _show(train_bench.measure(quick=quick), as_json)
+
+
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))

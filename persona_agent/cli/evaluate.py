@@ -6,6 +6,7 @@ import click
 
 from persona_agent.cli.eval_ablate import ablate
 from persona_agent.cli.eval_gate import gate
+from persona_agent.cli.eval_lora import lora
 from persona_agent.cli.eval_recall import recall
 from persona_agent.cli.eval_rerank import rerank
 from persona_agent.cli.eval_stack import stack
@@ -16,5 +17,5 @@ def evaluate() -> None:
     """Studies of real people (MovieLens and others), with intervals and what they cost."""
 
 
-for command in (ablate, gate, recall, rerank, stack):
+for command in (ablate, gate, lora, recall, rerank, stack):
     evaluate.add_command(command)

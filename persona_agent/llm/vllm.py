@@ -29,6 +29,8 @@ Finish: TypeAlias = Literal["stop", "length"]
 # default a prompt of 340 tokens reuses 76% of itself, with 32 it reuses 95%, four times as fast.
 CPU_BLOCK = 32
 MOST_LABELS = 128  # tokens whose log-probabilities one request may ask for: vLLM's own limit
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, the steps that vLLM makes room for
+MOST_LORAS = 8  # that one batch may use
 MOST_QUEUED = 2048  # requests handed to the engine at once; it schedules them as it has room
 
 
@@ -36,7 +38,8 @@ class VLLM(Closing):
     """A model run by vLLM inside this process; implements `ConcurrentLLM`.
 
     `model` is a folder or a name that vLLM can load. `adapters` are LoRA folders by the name that
-    requests give. `context_tokens` bounds prompt and answer together; None is the model's own
+    requests give; with `adapter_rank`, the highest rank of later ones, more can be loaded while it
+    runs (`AdapterHost`). `context_tokens` bounds prompt and answer together; None is the model's own
     bound. `engine` holds further arguments of vLLM's engine, such as `gpu_memory_utilization` or
     `tensor_parallel_size`; unknown ones are an error. If no request of the engine ends for
     `stall_s` seconds, all that wait are given up, each with a reply that says so.
@@ -58,6 +61,7 @@ class VLLM(Closing):
         model: str | Path,
         *,
         adapters: Mapping[str, str | Path] | None = None,
+        adapter_rank: int = 0,
         context_tokens: int | None = None,
         stall_s: float = 300.0,
         engine: Mapping[str, Any] | None = None,  # Any: vLLM's own arguments
@@ -66,12 +70,18 @@ class VLLM(Closing):
             raise ValueError("the model's name is empty; give a folder or a name vLLM can load")
         if context_tokens is not None and context_tokens < 16:
             raise ValueError(f"context_tokens is {context_tokens}; it must be at least 16")
+        if not 0 <= adapter_rank <= RANKS[-1]:
+            raise ValueError(f"adapter_rank is {adapter_rank}; it must be 0 to {RANKS[-1]}")
         if stall_s <= 0:
             raise ValueError(f"stall_s is {stall_s}; it must be above 0")
+        self._numbers = count(1)
         self._loras = {
-            name: _lora(name, number, Path(folder))
-            for number, (name, folder) in enumerate((adapters or {}).items(), 1)
+            name: _lora(name, next(self._numbers), Path(folder))
+            for name, folder in (adapters or {}).items()
         }
+        ranks = [adapter_rank, *map(_rank, self._loras.values())]
+        self._room_for = next(step for step in (0, *RANKS) if step >= max(ranks))
+        self._later = adapter_rank > 0
         self._stall_s = stall_s
         self._ids = count()
         self._ended = 0
@@ -110,6 +120,33 @@ class VLLM(Closing):
             raise BackendError("the model is closed; open it again with open_llm")
         return asyncio.run_coroutine_threadsafe(self._answer_all(requests), self._loop)
 
+    def adapters(self) -> frozenset[str]:
+        """Return the names of the adapters that are loaded."""
+        return frozenset(self._loras)
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load the LoRA in a folder under a name, which must be new.
+
+        Raises BackendError if there is no room for its rank, see `adapter_rank`, or vLLM refuses.
+        """
+        if name in self._loras:
+            raise BackendError(f"there is an adapter {name!r} already; unload it first")
+        lora = _lora(name, next(self._numbers), folder)
+        if not self._later or _rank(lora) > self._room_for:
+            raise BackendError(
+                f"there is no room for the adapter {name!r} of rank {_rank(lora)}; open the model "
+                f"with adapter_rank={_rank(lora)} or more"
+            )
+        self._wait(self._load(lora))
+        self._loras[name] = lora
+
+    def unload_adapter(self, name: str) -> None:
+        """Unload an adapter; requests that name it from now on get an error."""
+        lora = self._loras.pop(name, None)
+        if lora is None:
+            raise BackendError(f"there is no adapter {name!r} to unload")
+        self._wait(self._engine.remove_lora(lora.lora_int_id))
+
     def close(self) -> None:
         """Stop the engine and free the model. Closing twice is harmless."""
         if self._loop.is_running():
@@ -128,9 +165,10 @@ class VLLM(Closing):
             raise BackendError(f"vLLM is not installed ({error}): {INSTALL}") from error
         defaults = engine_defaults(cpu=current_platform.is_cpu())
         defaults["disable_log_stats"] = True
-        if self._loras:
-            defaults |= {"enable_lora": True, "max_loras": min(len(self._loras), 8)}
-            defaults["max_lora_rank"] = max(_rank(lora) for lora in self._loras.values())
+        if self._room_for:
+            at_once = MOST_LORAS if self._later else min(len(self._loras), MOST_LORAS)
+            defaults |= {"enable_lora": True, "max_loras": at_once}
+            defaults["max_lora_rank"] = self._room_for
         try:
             arguments = AsyncEngineArgs(
                 model=model, max_model_len=context_tokens, **(defaults | engine)
@@ -146,6 +184,14 @@ class VLLM(Closing):
             raise BackendError(
                 f"vLLM could not load {model!r}: {type(error).__name__}: {error}; the log above "
                 "says more"
+            ) from error
+
+    async def _load(self, lora: Any) -> None:  # Any: of vLLM
+        try:
+            await self._engine.add_lora(lora)
+        except Exception as error:  # vLLM raises what its many parts raise
+            raise BackendError(
+                f"vLLM could not load the adapter {lora.lora_name!r}: {error}"
             ) from error
 
     async def _answer_all(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
@@ -372,6 +418,5 @@ def _lora(name: str, number: int, folder: Path) -> Any:
 
 
 def _rank(lora: Any) -> int:
-    """Return the rank that vLLM must make room for: one of its steps."""
-    rank = int(json.loads((Path(lora.lora_path) / "adapter_config.json").read_text())["r"])
-    return next(step for step in (8, 16, 32, 64, 128, 256, 320, 512) if step >= rank)
+    """Return an adapter's rank."""
+    return int(json.loads((Path(lora.lora_path) / "adapter_config.json").read_text())["r"])

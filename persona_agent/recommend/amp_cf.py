@@ -219,7 +219,7 @@ class AMPCF(Neural):
         """Return the persona vectors of histories, from the table or fitted."""
         import torch
 
-        if not self.keep_people:
+        if not self.keep_people or not len(arrays["prints"]):  # none, or all were forgotten
             return self._fold_in(arrays, histories)
         prints = torch.from_numpy(fingerprints(histories)).to(self.place)
         rows = torch.searchsorted(arrays["prints"], prints).clamp(max=len(arrays["prints"]) - 1)

@@ -37,7 +37,8 @@ def test_forgetting_a_user_forgets_all_runs_and_nobody_else() -> None:
     bus = CandidateBus()
     for scope in (ALICE, Scope("alice", run="r"), BOB, Scope("alice", "tenant")):
         bus.put(scope, ["a"], 1)
-    bus.forget(Scope("alice", agent="x"))
+    assert bus.forget(Scope("alice", agent="x")) == 2
+    assert bus.forget(Scope("alice")) == 0
     assert len(bus) == 2
     assert bus.item(BOB, 1) == bus.item(Scope("alice", "tenant"), 1) == "a"
 

@@ -207,7 +207,9 @@ def vllm(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[InProcess]:
     """The embedded model run by vLLM, with two adapters; in single precision, to compare closely."""
     adapters = {"ann": new_lora(0), "ben": new_lora(1)}
     single = {"dtype": "float32"}
-    with InProcess(weights, adapters=adapters, context_tokens=2048, engine=single) as llm:
+    with InProcess(
+        weights, adapters=adapters, adapter_rank=8, context_tokens=2048, engine=single
+    ) as llm:
         yield llm
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,27 @@ def test_adapters_answer_each_in_its_own_way_within_one_batch(vllm: VLLM) -> Non
     near = np.abs(ann - again).max()  # the same adapter: rounding
     for one, two in ((base, ann), (base, ben), (ann, ben)):
         assert np.abs(one - two).max() > 2 * near
+
+
+def test_an_adapter_comes_and_goes_while_the_engine_runs(
+    vllm: VLLM, new_lora: Callable[[int], Path], tmp_path: Path
+) -> None:
+    vllm.load_adapter("cid", new_lora(1))  # the same weights as ben's
+    assert vllm.adapters() == {"ann", "ben", "cid"}
+    base, ben, cid = (
+        np.array(reply.logprobs, dtype=float)
+        for reply in vllm.complete([rate("Casino", adapter=name) for name in (None, "ben", "cid")])
+    )
+    assert np.abs(ben - cid).max() < np.abs(ben - base).max() / 2
+    with pytest.raises(BackendError, match="already"):
+        vllm.load_adapter("cid", new_lora(1))
+    with pytest.raises(BackendError, match="no adapter_config"):
+        vllm.load_adapter("dan", tmp_path)
+    vllm.unload_adapter("cid")
+    assert vllm.adapters() == {"ann", "ben"}
+    assert "there is no adapter 'cid'" in str(vllm.complete([rate("x", adapter="cid")])[0].error)
+    with pytest.raises(BackendError, match="to unload"):
+        vllm.unload_adapter("cid")
 
 
 def test_an_unknown_adapter_is_told_and_disturbs_nobody(vllm: VLLM) -> None:
