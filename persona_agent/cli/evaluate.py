@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from persona_agent.cli.eval_dialogue import dialogue
 from persona_agent.cli.eval_recall import recall
 from persona_agent.cli.eval_rerank import rerank
 from persona_agent.cli.eval_stack import stack
@@ -14,5 +15,5 @@ def evaluate() -> None:
     """Studies of real people (MovieLens and others), with intervals and what they cost."""
 
 
-for command in (recall, rerank, stack):
+for command in (dialogue, recall, rerank, stack):
     evaluate.add_command(command)
