@@ -178,7 +178,7 @@ def test_trial_finds_when_showing_pays(table: AttributeTable, wanted: Interactio
     episodes = environment.every(table, wanted, seed=9)
     rewards = [
         simulate(table, PathPolicy(table, scores, worth, shown=3), episodes, SHORT).reward.mean()
-        for worth in ([*start, 1.0, 0.0], learned)
+        for worth in (start + np.array([1.0, 0.0], np.float32), learned)
     ]
     assert rewards[1] > rewards[0]
     again = learn_worth(table, scores, SHORT, wanted, rounds=8, episodes=200)
