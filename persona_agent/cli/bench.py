@@ -116,6 +116,24 @@ def train(quick: bool, as_json: bool) -> None:
     _show(train_bench.measure(quick=quick), as_json)
 
 
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer episodes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    envvar="PERSONA_AGENT_DATA",
+    show_envvar=True,
+    required=True,
+    help="The folder of the data sets, with crs-lastfm-star in it.",
+)
+def dialogue(quick: bool, as_json: bool, data: Path) -> None:
+    """Simulate dialogues on Last.FM* in batches, and one by one in a plain loop."""
+    from persona_agent.eval.bench import dialogue as dialogues  # late: needs the extra `recommend`
+
+    _show(dialogues.measure(data, quick=quick), as_json)
+
+
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))

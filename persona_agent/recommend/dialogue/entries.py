@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from persona_agent.recommend.data import BoolArray, Csr
+from persona_agent.recommend.data import BoolArray, Csr, binary
 from persona_agent.recommend.ids import IntArray
+from persona_agent.types import FloatArray
+
+Values = npt.NDArray[Any]  # Any: whole numbers where ties must be exact, else floats
 
 
 def row_of(matrix: Csr) -> IntArray:
@@ -18,16 +21,24 @@ def row_of(matrix: Csr) -> IntArray:
     return rows
 
 
-def values_at(values: Csr, places: Csr) -> npt.NDArray[np.float32]:
-    """Return the value of one matrix at each entry of another of its shape, 0 where it has none."""
+def values_at(values: Csr, places: Csr) -> FloatArray:
+    """Return the value of one matrix at each entry of another of its shape, 0 where it has none.
+
+    The indices of `places` are sorted.
+    """
     found = np.zeros(places.nnz, np.float32)
     if not values.nnz or not places.nnz:
         return found
+    if values.nnz < places.nnz:  # whichever is shorter is looked up in the other
+        there, wanted = _keys(places), _keys(values)
+        at = np.searchsorted(there, wanted)
+        at[at == len(there)] = 0
+        same = there[at] == wanted
+        found[at[same]] = values.data[same]
+        return found
     if not values.has_sorted_indices:
         values = values.sorted_indices()
-    width = values.shape[1]
-    there = row_of(values) * width + values.indices
-    wanted = row_of(places) * width + places.indices
+    there, wanted = _keys(values), _keys(places)
     at = np.searchsorted(there, wanted)
     at[at == len(there)] = 0
     same = there[at] == wanted
@@ -43,6 +54,24 @@ def keep(matrix: Csr, kept: BoolArray) -> Csr:
     )
 
 
-def with_data(matrix: Csr, data: npt.NDArray[Any]) -> Csr:  # Any: numbers of any kind
+def with_data(matrix: Csr, data: Values) -> Csr:
     """Return a matrix of these values at the entries of another."""
     return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def where(table: npt.NDArray[np.int8], value: int) -> Csr:
+    """Return CSR of 1 where a dense table has this value."""
+    # nonzero of a table of two dimensions takes ten times as long
+    owner, column = np.divmod(np.flatnonzero(table == value), table.shape[1])
+    return binary(owner, column, (table.shape[0], table.shape[1]))
+
+
+def listed(columns: IntArray, shape: tuple[int, int], none: int) -> Csr:
+    """Return CSR of 1 at the columns that each row lists, `none` filling up."""
+    owner, place = np.nonzero(columns != none)
+    return binary(owner, columns[owner, place], shape)
+
+
+def _keys(matrix: Csr) -> IntArray:
+    keys: IntArray = row_of(matrix) * matrix.shape[1] + matrix.indices
+    return keys

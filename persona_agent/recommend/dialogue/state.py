@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_agent.recommend.data import BoolArray, Csr, binary
-from persona_agent.recommend.dialogue.entries import keep, values_at
+from persona_agent.recommend.dialogue.chance import mixed
+from persona_agent.recommend.dialogue.entries import keep, listed, row_of, values_at, where
 from persona_agent.recommend.dialogue.table import AttributeTable
 from persona_agent.recommend.ids import IntArray
 
@@ -50,6 +51,26 @@ class Beliefs:
     def sizes(self) -> IntArray:
         """Return how many candidates each dialogue has left."""
         return np.diff(self.candidates.indptr).astype(np.int64)
+
+    def fingerprints(self) -> npt.NDArray[np.uint64]:
+        """Return a number for each dialogue: where candidates and answers are equal, so is it.
+
+        Others have the same by a chance of one in 2^64.
+        """
+        owner, said = np.divmod(np.flatnonzero(self.answers), self.answers.shape[1])
+        kind = self.answers[owner, said].astype(np.int64)
+        zero = np.zeros(1, np.int64)
+        parts = (
+            (row_of(self.candidates), mixed("candidate", self.candidates.indices, zero)),
+            (owner, mixed("answer", said, kind)),
+        )
+        found = np.zeros(len(self), np.uint64)
+        for rows, values in parts:
+            # rows ascend, and sums of 64 bits wrap round
+            total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
+            bounds = np.searchsorted(rows, np.arange(len(self) + 1))
+            found += total[bounds[1:]] - total[bounds[:-1]]
+        return found
 
     def possible(self, row: int) -> IntArray:
         """Return the positions of the candidates of one dialogue, ascending."""
@@ -93,6 +114,7 @@ def answer(
     answers: Answers,
     *,
     drop_rejected: bool = False,
+    narrow: bool = True,
     turns: int = 1,
 ) -> Beliefs:
     """Return the beliefs after answers about attributes, both of shape (dialogues, width).
@@ -100,21 +122,18 @@ def answer(
     A question may be about several attributes; NONE fills up a row, and a row of NONE only leaves
     its dialogue as it was, but for the turn. Candidates without an accepted attribute go. Those
     with a rejected one stay, as in the simulator of EAR, SCPR and UNICORN, unless `drop_rejected`.
+    Without `narrow` all stay: for people who may err, see `mismatches`.
     """
     owner, column = np.nonzero(attributes != NONE)
     said, kind = attributes[owner, column], answers[owner, column]
     known = beliefs.answers.copy()
     known[owner, said] = kind
     candidates = beliefs.candidates
-    yes, no = kind == ACCEPTED, kind == REJECTED
-    if yes.any():
-        wanted = binary(owner[yes], said[yes], known.shape)
-        due = np.diff(wanted.indptr)
-        met = values_at(wanted @ table.had_by, candidates)
-        candidates = keep(candidates, met >= np.repeat(due, np.diff(candidates.indptr)))
-    if drop_rejected and no.any():
-        unwanted = binary(owner[no], said[no], known.shape)
-        candidates = keep(candidates, values_at(unwanted @ table.had_by, candidates) == 0)
+    for narrows, meant in ((narrow, ACCEPTED), (narrow and drop_rejected, REJECTED)):
+        now = kind == meant
+        if narrows and now.any():
+            asked = binary(owner[now], said[now], known.shape)
+            candidates = _narrowed(table, candidates, asked, have=meant == ACCEPTED)
     return replace(beliefs, candidates=candidates, answers=known, turn=beliefs.turn + turns)
 
 
@@ -123,8 +142,7 @@ def refuse(beliefs: Beliefs, items: IntArray, *, turns: int = 1) -> Beliefs:
 
     NONE fills up a row.
     """
-    owner, column = np.nonzero(items != NONE)
-    shown = binary(owner, items[owner, column], beliefs.candidates.shape)
+    shown = listed(items, beliefs.candidates.shape, NONE)
     candidates = keep(beliefs.candidates, values_at(shown, beliefs.candidates) == 0)
     refused = beliefs.refused.maximum(shown).tocsr()
     return replace(beliefs, candidates=candidates, refused=refused, turn=beliefs.turn + turns)
@@ -155,13 +173,27 @@ def mismatches(table: AttributeTable, answers: Answers) -> npt.NDArray[np.float3
 
     An accepted attribute that it lacks, or a rejected one that it has. For beliefs that may err.
     """
-    yes, no = _mask(answers == ACCEPTED), _mask(answers == REJECTED)
+    yes, no = where(answers, ACCEPTED), where(answers, REJECTED)
     given = np.diff(yes.indptr).astype(np.float32)
     signed = (no - yes) @ table.had_by
     found: npt.NDArray[np.float32] = given[:, None] + signed.toarray()
     return found
 
 
-def _mask(chosen: BoolArray) -> Csr:
-    owner, column = np.nonzero(chosen)
-    return binary(owner, column, (chosen.shape[0], chosen.shape[1]))
+def contradictions(table: AttributeTable, beliefs: Beliefs) -> npt.NDArray[np.float32]:
+    """Return how many answers speak against each candidate: `mismatches`, at the candidates."""
+    candidates = beliefs.candidates
+    yes, no = where(beliefs.answers, ACCEPTED), where(beliefs.answers, REJECTED)
+    given = np.diff(yes.indptr).astype(np.float32)[row_of(candidates)]
+    found: npt.NDArray[np.float32] = given + values_at((no - yes) @ table.had_by, candidates)
+    return found
+
+
+def _narrowed(table: AttributeTable, candidates: Csr, asked: Csr, *, have: bool) -> Csr:
+    """Return the candidates that have all, or none, of the attributes asked about."""
+    due = np.diff(asked.indptr)
+    rows = np.flatnonzero(due)  # the others stay as they are
+    had = np.zeros(candidates.nnz, np.float32)
+    inside = (due > 0)[row_of(candidates)]
+    had[inside] = values_at(asked[rows] @ table.had_by, candidates[rows])
+    return keep(candidates, had >= due[row_of(candidates)] if have else had == 0)
