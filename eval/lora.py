@@ -92,7 +92,7 @@ class Report(Record):
             lines.append(f"{name:<30} {arm.nats:.3f}  {arm.error:.3f}  {arm.right:.3f}")
         for what, found in (("nats", self.nats), ("error", self.error)):
             for name, one in found.items():
-                lines.append(f"{what} - {name}: {one.interval}, corrected p {one.corrected:.3g}")
+                lines.append(f"{what} - {name}: {one.interval}, corrected p {one.p_holm:.3g}")
         worse = ", ".join(f"{name} {share:.2f}" for name, share in self.worse.items())
         curve = ", ".join(f"{count}: {nats:.3f}" for count, nats in self.curve.items())
         return "\n".join([*lines, f"made worse: {worse}", f"learning curve: {curve}"])

@@ -134,6 +134,33 @@ def dialogue(quick: bool, as_json: bool, data: Path) -> None:
     _show(dialogues.measure(data, quick=quick), as_json)
 
 
+@bench.command()
+@click.option("--quick", is_flag=True, help="Fewer memories and turns.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--postgresql", is_flag=True, help="On an embedded PostgreSQL instead of SQLite.")
+@click.option("--soak", "minutes", type=float, default=0.0, help="Minutes of load at the end.")
+def serve(quick: bool, as_json: bool, workers: int, postgresql: bool, minutes: float) -> None:
+    """Talk to a model directly and through the server: what the server adds, and how much it bears."""
+    from persona_agent.eval.bench import serve as serve_bench  # late: needs the extra `server`
+
+    figures = serve_bench.measure(
+        quick=quick, workers=workers, postgresql=postgresql, soak_minutes=minutes
+    )
+    _show(figures, as_json)
+
+
+@bench.command("serve-faults")
+@click.option("--quick", is_flag=True, help="Fewer operations and deaths.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def serve_faults(quick: bool, as_json: bool) -> None:
+    """Attack the server as somebody else, and kill it under load: what leaks, what is lost."""
+    from persona_agent.eval.bench import serve_faults as faults_of_server
+
+    operations, kills = (1_600, 2) if quick else (50_000, 20)
+    _show(faults_of_server.measure(operations=operations, kills=kills), as_json)
+
+
 def _show(figures: Mapping[str, float | None], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))
