@@ -10,7 +10,7 @@ from pathlib import Path
 from persona_agent.chat.domain import Domain
 from persona_agent.chat.tables import from_csv
 from persona_agent.errors import InputError
-from persona_agent.eval.datasets import movielens_100k
+from persona_agent.eval.datasets import DataSet, movielens_100k
 from persona_agent.recommend.dialogue.lastfm_star import read
 from persona_agent.recommend.dialogue.table import attributes_of
 from persona_agent.recommend.ease import EASE
@@ -50,10 +50,14 @@ def open_domain(name: str, data: Path | None = None) -> Domain:
 
 
 def films(folder: Path | None = None) -> Domain:
-    """Return the films of MovieLens-100K by genre and decade, recommended by EASE."""
-    data = movielens_100k(folder)
+    """Return the films of MovieLens-100K by genre and decade."""
+    return film_domain(movielens_100k(folder))
+
+
+def film_domain(data: DataSet) -> Domain:
+    """Return the films of a data set of MovieLens, recommended by EASE of its likings."""
     return Domain.of(
-        "ml-100k",
+        data.name,
         attributes_of(data.items),
         noun="film",
         model=EASE(l2=500.0).fit(data.liked()),

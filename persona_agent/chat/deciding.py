@@ -36,11 +36,11 @@ class Policy(Record):
 
     show: int = 3
     patience: int = 4
-    worth: float = 0.5
-    least_bits: float = 0.05
+    worth: float = 0.3
+    least_bits: float = 0.2
     yes_if_has: float = 0.9
     yes_if_not: float = 0.15
-    remembered: float = 0.5
+    remembered: float = 0.2
 
     def __post_init__(self) -> None:
         if self.show < 1 or self.patience < 0:
@@ -119,7 +119,8 @@ def decide(
 ) -> Decision:
     """Return what to do next, given the belief. With `show_now` a list, if anything is left.
 
-    Nothing is asked twice, nor what there is an opinion of. Ties go to the lower position.
+    Nothing is asked twice, nor what was said in this conversation; what is remembered may be
+    asked again, since it tells less than an answer of today. Ties go to the lower position.
     """
     possible = int((chances > 0).sum())
     if not possible:
@@ -129,7 +130,7 @@ def decide(
     chance = float(chances[best].sum())
     bits = information(domain, chances, policy)
     bits[~domain.askable] = 0
-    said = [one.id for one in state.opinions if one.target == "attribute"]
+    said = [one.id for one in state.opinions if one.target == "attribute" and not one.remembered]
     spent = domain.table.attributes.find([*said, *state.asked])
     bits[spent[spent >= 0]] = 0
     question = int(bits.argmax())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from persona_agent.cli.eval_chat import chat, chat_start
 from persona_agent.cli.eval_ablate import ablate
 from persona_agent.cli.eval_gate import gate
 from persona_agent.cli.eval_recall import recall
@@ -16,5 +17,5 @@ def evaluate() -> None:
     """Studies of real people (MovieLens and others), with intervals and what they cost."""
 
 
-for command in (ablate, gate, recall, rerank, stack):
+for command in (chat, chat_start, ablate, gate, recall, rerank, stack):
     evaluate.add_command(command)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
+from persona_agent.chat.deciding import Policy
 from persona_agent.chat.domain import Domain
 from persona_agent.chat.hearing import Names
 from persona_agent.chat.linking import Linker
@@ -86,7 +87,7 @@ def linker(domain: Domain) -> Linker:
 
 @pytest.fixture
 def setting(domain: Domain, names: Names) -> Setting:
-    return Setting(domain, names, SCOPE)
+    return Setting(domain, names, SCOPE, policy=Policy(worth=0.5, least_bits=0.05))
 
 
 @pytest.fixture

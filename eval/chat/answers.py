@@ -1,0 +1,157 @@
+"""How well answers are read: a hand-made set in several languages, by words, model and both."""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TypeAlias, cast
+
+import numpy as np
+
+from persona_agent import prompts
+from persona_agent.chat.reading import Asked, Reading, read
+from persona_agent.chat.state import MEANINGS, Meaning
+from persona_agent.chat.words import shipped
+from persona_agent.drive import Ports, run
+from persona_agent.errors import InputError
+from persona_agent.eval.statistics import Interval, clustered_mean
+from persona_agent.ports import LLM, Embedder
+from persona_agent.types import Record
+
+QUESTIONS = {
+    "attribute": "Are you in the mood for Film-Noir?",
+    "items": "Would you like one of these: Heat (1995); Gilda (1946); Alien (1979)?",
+}
+EXAMPLE = re.compile(r"^Answer: (.*)\nMeaning: (\w+)$", re.MULTILINE)
+IN_USE = "words, then model"
+
+Guess: TypeAlias = Sequence[Meaning]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Record):
+    """An answer of the set: its language, what was asked, and what it means."""
+
+    language: str
+    question: str
+    meaning: Meaning
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arm(Record):
+    """How well one way of reading does: share right, of all and of parts, and its confusion.
+
+    `confusion` counts answers by true meaning, then by what was read. `ms` is per answer.
+    """
+
+    right: Interval
+    parts: Mapping[str, Interval]
+    confusion: Mapping[str, Mapping[str, int]]
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Record):
+    """All ways of reading, and how many answers of each part of the set there are."""
+
+    part: str
+    answers: int
+    by_words: int
+    arms: Mapping[str, Arm]
+    wrong: tuple[tuple[str, str, str], ...]
+
+
+def load(part: str) -> list[Answer]:
+    """Return the answers of a part: "dev", by which settings were chosen, or "test"."""
+    source = files("persona_agent.eval.chat").joinpath("answers.tsv")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    found = []
+    for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
+        if row["meaning"] not in MEANINGS or row["question"] not in QUESTIONS:
+            raise InputError(f"answers.tsv has a row that is none: {row!r}")
+        if row["part"] == part:
+            meaning = cast(Meaning, row["meaning"])
+            found.append(Answer(row["language"], row["question"], meaning, row["answer"]))
+    if not found:
+        raise ValueError(f"there is no part {part!r}; there are dev and test")
+    return found
+
+
+def measure(
+    llm: LLM, embedder: Embedder, part: str, tell: Callable[[str, int, int], None]
+) -> Report:
+    """Return how each way of reading does on a part of the set."""
+    answers = load(part)
+    asked = [Asked(QUESTIONS[one.question], one.text) for one in answers]
+    lexicon = shipped()
+    quick = [lexicon.quick(one.text) for one in answers]
+    often = max(MEANINGS, key=lambda one: sum(answer.meaning == one for answer in answers))
+
+    def by_model(*, words: bool, calibrated: bool) -> Guess:
+        program = read(asked, lexicon if words else None, calibrated=calibrated)
+        found: list[Reading] = run(program, Ports(llm))
+        return [one.meaning for one in found]
+
+    ways: dict[str, Callable[[], Guess]] = {
+        "always the same": lambda: [often] * len(answers),
+        "words alone": lambda: ["other" if one is None else one.meaning for one in quick],
+        "model": lambda: by_model(words=False, calibrated=False),
+        "model, calibrated": lambda: by_model(words=False, calibrated=True),
+        "nearest examples": lambda: nearest(embedder, answers),
+        IN_USE: lambda: by_model(words=True, calibrated=True),
+    }
+    arms = {}
+    wrong: list[tuple[str, str, str]] = []
+    for number, (name, way) in enumerate(ways.items()):
+        tell("ways of reading", number, len(ways))
+        begun = time.perf_counter()
+        guesses = way()
+        seconds = time.perf_counter() - begun
+        arms[name] = _arm(answers, guesses, 1000 * seconds / len(answers))
+        if name == IN_USE:
+            wrong = [
+                (one.text, one.meaning, guess)
+                for one, guess in zip(answers, guesses, strict=True)
+                if one.meaning != guess
+            ]
+    tell("ways of reading", len(ways), len(ways))
+    return Report(part, len(answers), sum(one is not None for one in quick), arms, tuple(wrong))
+
+
+def nearest(embedder: Embedder, answers: Sequence[Answer]) -> Guess:
+    """Return the meaning whose examples in the prompt are most like each answer, on average."""
+    found = EXAMPLE.findall(prompts.text("answer", "examples"))
+    examples = embedder.embed([text for text, _ in found])
+    member = np.array([[means == one for one in MEANINGS] for _, means in found], float)
+    likeness = embedder.embed([one.text for one in answers]) @ examples.T
+    weights = np.exp(8 * likeness) @ member / member.sum(axis=0)
+    return [MEANINGS[at] for at in weights.argmax(axis=1).tolist()]
+
+
+def _arm(answers: Sequence[Answer], guesses: Guess, ms: float) -> Arm:
+    right = [float(a.meaning == b) for a, b in zip(answers, guesses, strict=True)]
+
+    def share(of: Callable[[Answer], bool]) -> Interval:
+        return clustered_mean({str(at): [right[at]] for at, one in enumerate(answers) if of(one)})
+
+    confusion: dict[str, dict[str, int]] = {
+        str(one): {
+            str(other): sum(
+                a.meaning == one and b == other for a, b in zip(answers, guesses, strict=True)
+            )
+            for other in MEANINGS
+        }
+        for one in MEANINGS
+    }
+    parts = {
+        "English": share(lambda one: one.language == "en"),
+        "other languages": share(lambda one: one.language != "en"),
+        "of attributes": share(lambda one: one.question == "attribute"),
+        "of lists": share(lambda one: one.question == "items"),
+    }
+    return Arm(share(lambda _: True), parts, confusion, ms)
