@@ -92,33 +92,34 @@ def measure(
     quick = [lexicon.quick(one.text) for one in answers]
     often = max(MEANINGS, key=lambda one: sum(answer.meaning == one for answer in answers))
 
-    def by_model(*, words: bool, calibrated: bool) -> Guess:
-        program = read(asked, lexicon if words else None, calibrated=calibrated)
-        found: list[Reading] = run(program, Ports(llm))
+    def by_model(*, calibrated: bool) -> Guess:
+        found: list[Reading] = run(read(asked, None, calibrated=calibrated), Ports(llm))
         return [one.meaning for one in found]
 
     ways: dict[str, Callable[[], Guess]] = {
         "always the same": lambda: [often] * len(answers),
         "words alone": lambda: ["other" if one is None else one.meaning for one in quick],
-        "model": lambda: by_model(words=False, calibrated=False),
-        "model, calibrated": lambda: by_model(words=False, calibrated=True),
         "nearest examples": lambda: nearest(embedder, answers),
-        IN_USE: lambda: by_model(words=True, calibrated=True),
+        "model": lambda: by_model(calibrated=False),
+        "model, calibrated": lambda: by_model(calibrated=True),
     }
-    arms = {}
-    wrong: list[tuple[str, str, str]] = []
+    arms: dict[str, Arm] = {}
+    guesses: Guess = ()
     for number, (name, way) in enumerate(ways.items()):
         tell("ways of reading", number, len(ways))
         begun = time.perf_counter()
         guesses = way()
-        seconds = time.perf_counter() - begun
-        arms[name] = _arm(answers, guesses, 1000 * seconds / len(answers))
-        if name == IN_USE:
-            wrong = [
-                (one.text, one.meaning, guess)
-                for one, guess in zip(answers, guesses, strict=True)
-                if one.meaning != guess
-            ]
+        arms[name] = _arm(answers, guesses, 1000 * (time.perf_counter() - begun) / len(answers))
+    both = [
+        guess if one is None else one.meaning for one, guess in zip(quick, guesses, strict=True)
+    ]
+    left = sum(one is None for one in quick) / len(answers)
+    arms[IN_USE] = _arm(answers, both, left * arms["model, calibrated"].ms)
+    wrong = [
+        (one.text, one.meaning, guess)
+        for one, guess in zip(answers, both, strict=True)
+        if one.meaning != guess
+    ]
     tell("ways of reading", len(ways), len(ways))
     return Report(part, len(answers), sum(one is not None for one in quick), arms, tuple(wrong))
 
