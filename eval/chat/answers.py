@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TypeAlias, cast
 
-import numpy as np
-
-from persona_agent import prompts
+from persona_agent.chat.likeness import LIKENESS, Likeness
 from persona_agent.chat.reading import Asked, Reading, read
 from persona_agent.chat.state import MEANINGS, Meaning
 from persona_agent.chat.words import shipped
@@ -20,14 +17,15 @@ from persona_agent.drive import Ports, run
 from persona_agent.errors import InputError
 from persona_agent.eval.statistics import Interval, clustered_mean
 from persona_agent.ports import LLM, Embedder
-from persona_agent.types import Record
+from persona_agent.types import Record, Scope
 
 QUESTIONS = {
     "attribute": "Are you in the mood for Film-Noir?",
     "items": "Would you like one of these: Heat (1995); Gilda (1946); Alien (1979)?",
 }
-EXAMPLE = re.compile(r"^Answer: (.*)\nMeaning: (\w+)$", re.MULTILINE)
-IN_USE = "words, then model"
+MODEL = "model, calibrated, and examples"
+IN_USE = "words, then all of that"
+NOBODY = Scope("nobody")
 
 Guess: TypeAlias = Sequence[Meaning]
 
@@ -92,16 +90,20 @@ def measure(
     quick = [lexicon.quick(one.text) for one in answers]
     often = max(MEANINGS, key=lambda one: sum(answer.meaning == one for answer in answers))
 
-    def by_model(*, calibrated: bool) -> Guess:
-        found: list[Reading] = run(read(asked, None, calibrated=calibrated), Ports(llm))
+    likeness = Likeness(embedder)
+
+    def by_model(*, calibrated: bool, examples: bool = False) -> Guess:
+        program = read(NOBODY, asked, None, calibrated=calibrated, examples=examples)
+        found: list[Reading] = run(program, Ports(llm, tools={LIKENESS: likeness}))
         return [one.meaning for one in found]
 
     ways: dict[str, Callable[[], Guess]] = {
         "always the same": lambda: [often] * len(answers),
         "words alone": lambda: ["other" if one is None else one.meaning for one in quick],
-        "nearest examples": lambda: nearest(embedder, answers),
+        "nearest examples": lambda: likeness.nearest([one.text for one in answers]),
         "model": lambda: by_model(calibrated=False),
         "model, calibrated": lambda: by_model(calibrated=True),
+        MODEL: lambda: by_model(calibrated=True, examples=True),
     }
     arms: dict[str, Arm] = {}
     guesses: Guess = ()
@@ -114,7 +116,7 @@ def measure(
         guess if one is None else one.meaning for one, guess in zip(quick, guesses, strict=True)
     ]
     left = sum(one is None for one in quick) / len(answers)
-    arms[IN_USE] = _arm(answers, both, left * arms["model, calibrated"].ms)
+    arms[IN_USE] = _arm(answers, both, left * arms[MODEL].ms)
     wrong = [
         (one.text, one.meaning, guess)
         for one, guess in zip(answers, both, strict=True)
@@ -122,16 +124,6 @@ def measure(
     ]
     tell("ways of reading", len(ways), len(ways))
     return Report(part, len(answers), sum(one is not None for one in quick), arms, tuple(wrong))
-
-
-def nearest(embedder: Embedder, answers: Sequence[Answer]) -> Guess:
-    """Return the meaning whose examples in the prompt are most like each answer, on average."""
-    found = EXAMPLE.findall(prompts.text("answer", "examples"))
-    examples = embedder.embed([text for text, _ in found])
-    member = np.array([[means == one for one in MEANINGS] for _, means in found], float)
-    likeness = embedder.embed([one.text for one in answers]) @ examples.T
-    weights = np.exp(8 * likeness) @ member / member.sum(axis=0)
-    return [MEANINGS[at] for at in weights.argmax(axis=1).tolist()]
 
 
 def _arm(answers: Sequence[Answer], guesses: Guess, ms: float) -> Arm:

@@ -13,6 +13,7 @@ from persona_agent.chat.deciding import Policy
 from persona_agent.chat.domain import Domain
 from persona_agent.chat.hearing import Names
 from persona_agent.chat.learned import Learned, history, interaction, keep, remembered
+from persona_agent.chat.likeness import LIKENESS, Likeness
 from persona_agent.chat.linking import LINK, Linker
 from persona_agent.chat.state import ChatState
 from persona_agent.chat.turn import Setting, Turn, begin, turn
@@ -81,7 +82,7 @@ class ChatSession:
         self._state = state or ChatState(domain.name, name, opinions=remembered(events, domain))
         self._scope = Scope(scope.user, scope.tenant, scope.agent, self._state.conversation)
         found = Linker(domain, memory.embedder) if linker is None else linker
-        self._ports = Ports(llm, memory, {LINK: found})
+        self._ports = Ports(llm, memory, {LINK: found, LIKENESS: Likeness(memory.embedder)})
         self._words_alone = llm is None
         self._asked = ""
         self._lock = threading.Lock()

@@ -32,6 +32,7 @@ from persona_agent.program import Program
 from persona_agent.types import Record, Scope
 
 MAX_TEXT_CHARS = 1000
+LEAST_SURE = 0.4  # what the model is less sure of is not understood
 PATIENCE = 2  # answers in a row that are not understood until the question is let go
 
 
@@ -194,7 +195,9 @@ def _read(
     if words_alone:
         return Reading("other", "nobody", 0.0), found
     asked = Asked(saying.due(setting.domain, before), words)
-    (reading,) = yield from read([asked], lexicon)
+    (reading,) = yield from read(setting.scope, [asked], lexicon)
+    if reading.by == "model" and reading.probability < LEAST_SURE:
+        reading = replace(reading, meaning="other")
     return reading, found
 
 

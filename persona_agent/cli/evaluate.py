@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from persona_agent.cli.eval_chat import chat, chat_start
 from persona_agent.cli.eval_ablate import ablate
+from persona_agent.cli.eval_chat import chat, chat_start
 from persona_agent.cli.eval_gate import gate
 from persona_agent.cli.eval_recall import recall
 from persona_agent.cli.eval_rerank import rerank

@@ -15,6 +15,7 @@ from persona_agent.drive import Ports, run
 from persona_agent.eval.chat import answers, mentions, start
 from persona_agent.llm.fake import FakeLLM
 from persona_agent.memory.embed import HashEmbedder
+from persona_agent.types import Scope
 from tests.chat.conftest import meaning
 
 
@@ -75,4 +76,4 @@ def test_phrases_are_counted_as_linked_missed_or_false(domain: Domain) -> None:
 
 
 def test_reading_nothing_asks_nothing() -> None:
-    assert run(read([], None), Ports(FakeLLM(meaning))) == []
+    assert run(read(Scope("ann"), [], None), Ports(FakeLLM(meaning))) == []

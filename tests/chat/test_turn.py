@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from persona_agent.chat.domain import Domain
 from persona_agent.chat.hearing import Names
+from persona_agent.chat.likeness import LIKENESS, Likeness
 from persona_agent.chat.linking import LINK, Linker
 from persona_agent.chat.state import ChatState, Opinion, asking, heard, showing
 from persona_agent.chat.turn import Setting, Turn, begin, fitted, turn
@@ -30,7 +31,7 @@ class Talk:
     def __init__(self, setting: Setting, linker: Linker, state: ChatState = EMPTY) -> None:
         self.llm = FakeLLM(meaning)
         self._setting = setting
-        self._ports = Ports(self.llm, None, {LINK: linker})
+        self._ports = Ports(self.llm, None, {LINK: linker, LIKENESS: Likeness(HashEmbedder())})
         self.state = state
 
     def say(self, *texts: str) -> Turn:
