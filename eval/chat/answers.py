@@ -17,13 +17,12 @@ from persona_agent.drive import Ports, run
 from persona_agent.errors import InputError
 from persona_agent.eval.statistics import Interval, clustered_mean
 from persona_agent.ports import LLM, Embedder
-from persona_agent.types import Record, Scope
+from persona_agent.types import ModelReply, ModelRequest, Record, Scope
 
 QUESTIONS = {
     "attribute": "Are you in the mood for Film-Noir?",
     "items": "Would you like one of these: Heat (1995); Gilda (1946); Alien (1979)?",
 }
-MODEL = "model, calibrated, and examples"
 IN_USE = "words, then all of that"
 NOBODY = Scope("nobody")
 
@@ -44,22 +43,22 @@ class Answer(Record):
 class Arm(Record):
     """How well one way of reading does: share right, of all and of parts, and its confusion.
 
-    `confusion` counts answers by true meaning, then by what was read. `ms` is per answer.
+    `confusion` counts answers by true meaning, then by what was read.
     """
 
     right: Interval
     parts: Mapping[str, Interval]
     confusion: Mapping[str, Mapping[str, int]]
-    ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class Report(Record):
-    """All ways of reading, and how many answers of each part of the set there are."""
+    """All ways of reading; how many answers words alone read; milliseconds a model request."""
 
     part: str
     answers: int
     by_words: int
+    ms: float
     arms: Mapping[str, Arm]
     wrong: tuple[tuple[str, str, str], ...]
 
@@ -91,10 +90,11 @@ def measure(
     often = max(MEANINGS, key=lambda one: sum(answer.meaning == one for answer in answers))
 
     likeness = Likeness(embedder)
+    asked_once = _AskedOnce(llm)
 
     def by_model(*, calibrated: bool, examples: bool = False) -> Guess:
         program = read(NOBODY, asked, None, calibrated=calibrated, examples=examples)
-        found: list[Reading] = run(program, Ports(llm, tools={LIKENESS: likeness}))
+        found: list[Reading] = run(program, Ports(asked_once, tools={LIKENESS: likeness}))
         return [one.meaning for one in found]
 
     ways: dict[str, Callable[[], Guess]] = {
@@ -103,30 +103,53 @@ def measure(
         "nearest examples": lambda: likeness.nearest([one.text for one in answers]),
         "model": lambda: by_model(calibrated=False),
         "model, calibrated": lambda: by_model(calibrated=True),
-        MODEL: lambda: by_model(calibrated=True, examples=True),
+        "model, calibrated, and examples": lambda: by_model(calibrated=True, examples=True),
     }
     arms: dict[str, Arm] = {}
     guesses: Guess = ()
     for number, (name, way) in enumerate(ways.items()):
         tell("ways of reading", number, len(ways))
-        begun = time.perf_counter()
         guesses = way()
-        arms[name] = _arm(answers, guesses, 1000 * (time.perf_counter() - begun) / len(answers))
+        arms[name] = _arm(answers, guesses)
     both = [
         guess if one is None else one.meaning for one, guess in zip(quick, guesses, strict=True)
     ]
-    left = sum(one is None for one in quick) / len(answers)
-    arms[IN_USE] = _arm(answers, both, left * arms[MODEL].ms)
+    arms[IN_USE] = _arm(answers, both)
     wrong = [
         (one.text, one.meaning, guess)
         for one, guess in zip(answers, both, strict=True)
         if one.meaning != guess
     ]
     tell("ways of reading", len(ways), len(ways))
-    return Report(part, len(answers), sum(one is not None for one in quick), arms, tuple(wrong))
+    by_words = sum(one is not None for one in quick)
+    return Report(part, len(answers), by_words, asked_once.ms, arms, tuple(wrong))
 
 
-def _arm(answers: Sequence[Answer], guesses: Guess, ms: float) -> Arm:
+class _AskedOnce:
+    """A model that is asked each thing once: the ways of reading share their requests."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self._known: dict[str, ModelReply] = {}
+        self._seconds = 0.0
+
+    @property
+    def ms(self) -> float:
+        """The milliseconds that a request took, in batches."""
+        return 1000 * self._seconds / max(len(self._known), 1)
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        """Return one reply a request, in order."""
+        fresh = {one.messages[-1].content: one for one in requests}
+        fresh = {key: one for key, one in fresh.items() if key not in self._known}
+        begun = time.perf_counter()
+        replies = self._llm.complete(list(fresh.values())) if fresh else []
+        self._seconds += time.perf_counter() - begun
+        self._known.update(zip(fresh, replies, strict=True))
+        return [self._known[one.messages[-1].content] for one in requests]
+
+
+def _arm(answers: Sequence[Answer], guesses: Guess) -> Arm:
     right = [float(a.meaning == b) for a, b in zip(answers, guesses, strict=True)]
 
     def share(of: Callable[[Answer], bool]) -> Interval:
@@ -147,4 +170,4 @@ def _arm(answers: Sequence[Answer], guesses: Guess, ms: float) -> Arm:
         "of attributes": share(lambda one: one.question == "attribute"),
         "of lists": share(lambda one: one.question == "items"),
     }
-    return Arm(share(lambda _: True), parts, confusion, ms)
+    return Arm(share(lambda _: True), parts, confusion)

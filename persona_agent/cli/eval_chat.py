@@ -93,12 +93,12 @@ def _print_answers(found: answers.Report, model: str) -> None:
     console = _console()
     table = Table(title=f"Share read right, {found.answers} answers ({found.part}), {model}")
     first = next(iter(found.arms.values()))
-    for name in ("read by", "all [95%]", *first.parts, "ms"):
+    for name in ("read by", "all [95%]", *first.parts):
         table.add_column(name, justify="left" if name == "read by" else "right")
     for name, arm in found.arms.items():
         parts = [f"{one.mean:.2f}" for one in arm.parts.values()]
         all_ = f"{arm.right.mean:.3f} [{arm.right.low:.2f}, {arm.right.high:.2f}]"
-        table.add_row(name, all_, *parts, f"{arm.ms:.0f}")
+        table.add_row(name, all_, *parts)
     console.print(table)
     used = list(found.arms)[-1]
     matrix = Table(title=f"What was read ({used}), by what was meant")
@@ -108,7 +108,11 @@ def _print_answers(found: answers.Report, model: str) -> None:
     for name, row in found.arms[used].confusion.items():
         matrix.add_row(name, *(str(one) for one in row.values()))
     console.print(matrix)
-    console.print(f"{found.by_words} answers were read by words alone, without the model.")
+    console.print(
+        f"{found.by_words} answers were read by words alone, without the model; it takes "
+        f"{found.ms:.0f} ms a request in a batch.",
+        highlight=False,
+    )
     for text, meant, got in found.wrong:
         console.print(f"  {text!r}: {meant}, read as {got}", highlight=False, markup=False)
 
