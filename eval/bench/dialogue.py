@@ -9,11 +9,10 @@ import numpy as np
 
 from persona_agent.errors import PersonaAgentError
 from persona_agent.eval.bench.dialogue_loop import play
-from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.dialogue import environment, lastfm_star
 from persona_agent.recommend.dialogue.entropy import EntropyPolicy
 from persona_agent.recommend.dialogue.environment import Episodes, Rules
-from persona_agent.recommend.dialogue.scores import FixedScores
+from persona_agent.recommend.dialogue.scores import FixedScores, by_recommender
 from persona_agent.recommend.dialogue.simulate import Outcomes, simulate
 from persona_agent.recommend.dialogue.table import AttributeTable
 from persona_agent.recommend.knn import ItemKNN
@@ -30,7 +29,8 @@ def measure(data: Path, *, quick: bool = False) -> dict[str, float]:
     """
     world = lastfm_star.read(data / "crs-lastfm-star")
     table = world.table
-    scores = FixedScores(knn_scores(world.train))
+    histories = world.train.histories()
+    scores = by_recommender(ItemKNN().fit(world.train), histories, table)
     episodes = environment.every(table, world.test)
     if quick:
         episodes = episodes.take(np.linspace(0, len(episodes) - 1, 3000).astype(np.int64))
@@ -57,11 +57,6 @@ def measure(data: Path, *, quick: bool = False) -> dict[str, float]:
         "max_entropy_sr15": float((found.turn > 0).mean()),
         "max_entropy_turns": float(np.where(found.turn > 0, found.turn, rules.turns).mean()),
     }
-
-
-def knn_scores(train: Interactions) -> np.ndarray:
-    """Return (users, items): item-kNN's scores for the histories it was fitted on."""
-    return ItemKNN().fit(train).score(train.histories())
 
 
 def as_sets(

@@ -98,7 +98,7 @@ class World:
         path = self.folder / "vectors" / f"transe-{seed}.npy"
         table, users = self.data.table, len(self.data.train.users)
         if not path.exists():
-            found = by_transe(self.data, TransE(epochs=30, seed=seed))
+            found = by_transe(self.data, TransE(epochs=15, seed=seed))
             _keep(path, np.concatenate([found.users, found.items, found.attributes]))
         return split(table, np.load(path, allow_pickle=False), users)
 

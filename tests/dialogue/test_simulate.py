@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 
 from persona_agent.eval.bench.dialogue import as_sets, loop
 from persona_agent.recommend.data import Interactions
-from persona_agent.recommend.dialogue import environment, lastfm_star, state
+from persona_agent.recommend.dialogue import environment, even, lastfm_star, state
 from persona_agent.recommend.dialogue.entropy import EntropyPolicy
 from persona_agent.recommend.dialogue.enumerated import EnumeratedPolicy
 from persona_agent.recommend.dialogue.environment import Actions, Rules
@@ -195,3 +198,24 @@ def test_settings_that_cannot_be_are_refused(table: AttributeTable) -> None:
         EntropyPolicy(table, flat, when="never")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ValueError, match="eagerness is 0"):
         UncertaintyPolicy(table, flat, eagerness=0)
+
+
+@pytest.mark.parametrize("listed", [1, 3])
+def test_remembered_questions_are_those_worked_out_anew(
+    table: AttributeTable, wanted: Interactions, listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(even, "LISTED", listed)  # so short that it is used up
+    scores = some_scores(len(wanted.users), len(table))
+    policy = EntropyPolicy(table, scores, shown=3)
+    episodes = environment.every(table, wanted)
+    for _ in range(2):
+        found = simulate(table, policy, episodes, SHORT)
+        assert_same(found, loop(*as_sets(table), scores, episodes, SHORT))
+
+
+def test_the_page_prints_what_it_says() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "dialogue.md").read_text(encoding="utf-8")
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", text, re.DOTALL)[:2]
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (printed, "")

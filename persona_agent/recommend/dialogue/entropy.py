@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ from persona_agent.recommend.data import BoolArray, Csr
 from persona_agent.recommend.dialogue.chance import uniform
 from persona_agent.recommend.dialogue.entries import keep, row_of, with_data
 from persona_agent.recommend.dialogue.environment import Actions
+from persona_agent.recommend.dialogue.even import EvenSplits
 from persona_agent.recommend.dialogue.leading import leading
 from persona_agent.recommend.dialogue.policy import Situation, nothing
 from persona_agent.recommend.dialogue.scores import ItemScores
@@ -37,8 +38,10 @@ class EntropyPolicy:
     weighted: bool = False
     when: When = "few"
     shown: int = 10
+    _even: EvenSplits = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_even", EvenSplits(self.table))
         if self.when not in get_args(When):
             raise ValueError(
                 f"when is {self.when!r}; it must be one of {', '.join(get_args(When))}"
@@ -67,15 +70,7 @@ class EntropyPolicy:
             mass, whole = masses(self.table, now.beliefs, weights)
             by_weight: IntArray = leading(mass, -abs(2 * mass.data - whole[row_of(mass)]), 1)[:, 0]
             return by_weight
-        # Whoever said the same is asked the same: each question is worked out once.
-        _, first, same = np.unique(
-            now.beliefs.fingerprints(), return_index=True, return_inverse=True
-        )
-        mass, whole = masses(self.table, now.beliefs.take(first), None)
-        # whole numbers, so that attributes that split alike are told apart by their order
-        value = -abs(2 * mass.data - whole[row_of(mass)]).astype(np.int64)
-        chosen: IntArray = leading(mass, value, 1)[same, 0]
-        return chosen
+        return self._even.question(now.beliefs)
 
 
 def masses(

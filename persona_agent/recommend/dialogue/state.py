@@ -52,25 +52,20 @@ class Beliefs:
         """Return how many candidates each dialogue has left."""
         return np.diff(self.candidates.indptr).astype(np.int64)
 
-    def fingerprints(self) -> npt.NDArray[np.uint64]:
-        """Return a number for each dialogue: where candidates and answers are equal, so is it.
+    def candidate_prints(self) -> npt.NDArray[np.uint64]:
+        """Return a number for each dialogue: where the candidates are the same, so is it.
 
         Others have the same by a chance of one in 2^64.
         """
-        owner, said = np.divmod(np.flatnonzero(self.answers), self.answers.shape[1])
-        kind = self.answers[owner, said].astype(np.int64)
         zero = np.zeros(1, np.int64)
-        parts = (
-            (row_of(self.candidates), mixed("candidate", self.candidates.indices, zero)),
-            (owner, mixed("answer", said, kind)),
+        each = mixed("candidate", np.arange(self.candidates.shape[1]), zero)
+        # sums of 64 bits wrap round
+        total = np.concatenate(
+            [zero.astype(np.uint64), np.cumsum(each[self.candidates.indices], dtype=np.uint64)]
         )
-        found = np.zeros(len(self), np.uint64)
-        for rows, values in parts:
-            # rows ascend, and sums of 64 bits wrap round
-            total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-            bounds = np.searchsorted(rows, np.arange(len(self) + 1))
-            found += total[bounds[1:]] - total[bounds[:-1]]
-        return found
+        bounds = total[self.candidates.indptr]
+        prints: npt.NDArray[np.uint64] = bounds[1:] - bounds[:-1]
+        return prints
 
     def possible(self, row: int) -> IntArray:
         """Return the positions of the candidates of one dialogue, ascending."""
