@@ -44,8 +44,12 @@ class Beliefs:
 
     def take(self, rows: IntArray | BoolArray | slice) -> Beliefs:
         """Return these dialogues, in their order; the same beliefs if these are all."""
-        positions = isinstance(rows, np.ndarray) and rows.dtype != np.bool_
-        if positions and np.array_equal(rows, np.arange(len(self))):
+        everything = np.arange(len(self))
+        if (
+            isinstance(rows, np.ndarray)
+            and rows.dtype.kind == "i"
+            and np.array_equal(rows, everything)
+        ):
             return self  # answers are large, and most turns take all
         return Beliefs(
             self.candidates[rows], self.refused[rows], self.answers[rows], self.turn[rows]
