@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, JsonValue
 
-from persona_agent.bridge.catalogue import Wish
 from persona_agent.serve.errors import ApiError
 from persona_agent.serve.given import Given, Id, Text
 from persona_agent.serve.request import CallerDep, scope_for, service_of
 from persona_agent.serve.schemas import ERRORS
 from persona_agent.serve.service import Service
-from persona_agent.serve.shop import Shop
+
+if TYPE_CHECKING:  # the extra `recommend`: a server without a recommender does without
+    from persona_agent.bridge.catalogue import Wish
+    from persona_agent.chat.session import Exchange
+    from persona_agent.serve.shop import Shop
 
 router = APIRouter(prefix="/v1/recommendations", tags=["recommendations"])
 
@@ -28,6 +33,8 @@ class WishGiven(Given):
 
     def wish(self) -> Wish:
         """Return it as the catalogue takes it."""
+        from persona_agent.bridge.catalogue import Wish  # an extra
+
         return Wish(
             genres=tuple(self.genres),
             from_year=self.from_year,
@@ -79,13 +86,29 @@ class Why(BaseModel):
     reasons: list[dict[str, JsonValue]]
 
 
+class DialogueGiven(Given):
+    """What the person said, and the state that the answer before came with; neither to begin."""
+
+    user_id: Id | None = None
+    text: Annotated[Text, Field(max_length=4000)] | None = None
+    state: dict[str, JsonValue] | None = None
+
+
+class DialogueTold(BaseModel):
+    """What is said, the state to send with the next words, and what was kept of these."""
+
+    say: str
+    state: dict[str, JsonValue]
+    learned: dict[str, JsonValue]
+
+
 @router.post("", responses=RESPONSES)
 async def recommend(request: Request, caller: CallerDep, given: RecommendGiven) -> Offers:
     """Recommend what the user has not seen, by what memory says the user likes."""
     service, scope = service_of(request), scope_for(request, caller, given.user_id)
     shop = _shop(service)
-    wishes = [None if one is None else one.wish() for one in (given.must, given.must_not)]
-    found = await service.call(shop.recommend, scope, given.k, wishes[0], wishes[1])
+    must, must_not = (None if one is None else one.wish() for one in (given.must, given.must_not))
+    found = await service.call(shop.recommend, scope, given.k, must, must_not)
     return Offers(results=[OfferTold.model_validate(one.to_json()) for one in found])
 
 
@@ -103,6 +126,28 @@ async def explain(request: Request, caller: CallerDep, given: ExplainGiven) -> W
             "sentence": shop.sentence(found),
             "reasons": [one.to_json() for one in found.reasons],
         }
+    )
+
+
+@router.post("/dialogue", responses=RESPONSES)
+async def dialogue(request: Request, caller: CallerDep, given: DialogueGiven) -> DialogueTold:
+    """Ask or recommend: the next turn of a conversation, whose state the client keeps.
+
+    What the person says of items is remembered, so that the next conversation begins there.
+    """
+    service, scope = service_of(request), scope_for(request, caller, given.user_id)
+    shop = _shop(service)
+    from persona_agent.chat.state import ChatState  # an extra
+
+    def work() -> Exchange:
+        state = None if given.state is None else ChatState.of(given.state)
+        agent = service.agent(scope.tenant)
+        session = agent.chat(shop.domain, user_id=scope.user, agent_id=scope.agent, state=state)
+        return session.start() if given.text is None else session.say(given.text)
+
+    found = await service.call(work)
+    return DialogueTold.model_validate(
+        {"say": str(found), "state": found.state.to_json(), "learned": found.learned.to_json()}
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from persona_agent.bridge.catalogue import Catalogue, Wish
 from persona_agent.bridge.history import HistoryOf, remembered
 from persona_agent.bridge.tools import RecommenderTools
+from persona_agent.chat.domain import Domain
+from persona_agent.chat.tables import from_csv
 from persona_agent.memory.store import Store
 from persona_agent.recommend.explain import Explanation
 from persona_agent.recommend.port import Recommender
@@ -31,7 +33,10 @@ class Offer(Record):
 class Shop:
     """A fitted recommender for all users of a server."""
 
-    def __init__(self, model: Recommender, catalogue: Catalogue, history_of: HistoryOf) -> None:
+    def __init__(
+        self, model: Recommender, catalogue: Catalogue, history_of: HistoryOf, domain: Domain
+    ) -> None:
+        self.domain = domain
         self.catalogue = catalogue
         self.tools = RecommenderTools(model, catalogue, history_of)
         self._model = model
@@ -91,4 +96,5 @@ def open_shop(part: RecommendPart, store: Store) -> Shop:
     """Return the shop that a configuration names; raises InputError or BackendError."""
     model = open_saved(part.folder)
     catalogue = Catalogue(model.items, read_items(part.items), noun=part.noun)
-    return Shop(model, catalogue, remembered(store, catalogue))
+    domain = from_csv(part.items, noun=part.noun, model=model)
+    return Shop(model, catalogue, remembered(store, catalogue), domain)
