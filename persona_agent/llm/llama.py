@@ -220,6 +220,7 @@ def _start(path: Path, threads: int, slots: int, context_tokens: int, key: str) 
         ) from error
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
+    params.model_alias = {path.name}  # else every answer tells where the file lies
     params.n_ctx = context_tokens * slots
     params.n_parallel = slots
     for cpu in (params.cpuparams, params.cpuparams_batch):

@@ -11,6 +11,7 @@ import pytest
 
 from persona_agent.errors import BackendError
 from persona_agent.llm import LocalLLM
+from persona_agent.llm.local import embedded_model
 from persona_agent.types import Json, Message, ModelRequest, Sampling
 
 FILMS = "".join(f"Film: Number {i} (19{i + 50})\nRating: {i % 5 + 1}\n\n" for i in range(8))
@@ -61,6 +62,14 @@ def naive(llm: LocalLLM, prompt: str, choice: str) -> float:
         top = answer["completion_probabilities"][0]["top_logprobs"]  # type: ignore[index, call-overload]
         total += {one["id"]: one["logprob"] for one in top}[whole[end]]  # type: ignore[index, call-overload, union-attr, operator]
     return total
+
+
+@pytest.mark.real("model")
+def test_what_others_see_of_it_does_not_tell_where_its_file_lies(local: LocalLLM) -> None:
+    body: dict[str, Json] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    told = json.dumps(post(local, "/v1/chat/completions", body, local.api_key))
+    assert str(embedded_model().parent) not in told
+    assert embedded_model().name in told
 
 
 @pytest.mark.real("model")
