@@ -23,6 +23,7 @@ PASSED_BACK = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
 PASSED_BACK_PREFIXES = ("openai-", "x-ratelimit-")
 CONNECT_S = 10.0
 MOST_CONNECTIONS = 512
+KEPT_S = 2.0  # less than the 5 s after which servers close what is idle
 
 
 @dataclass(slots=True)
@@ -143,7 +144,9 @@ class EndpointUpstream:
                 headers=key,
                 timeout=httpx.Timeout(self.timeout_s, connect=CONNECT_S),
                 limits=httpx.Limits(
-                    max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS
+                    max_connections=MOST_CONNECTIONS,
+                    max_keepalive_connections=MOST_CONNECTIONS,
+                    keepalive_expiry=KEPT_S,
                 ),
                 trust_env=False,  # a proxy of the environment must not see users' words by surprise
             )
@@ -168,8 +171,12 @@ class EndpointUpstream:
         return text.decode("utf-8", "replace")
 
     async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        """Return the answer; a kept connection that the endpoint just closed is tried anew once."""
         try:
-            return await client.send(request, stream=True)
+            try:
+                return await client.send(request, stream=True)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                return await client.send(request, stream=True)
         except httpx.TimeoutException as error:
             raise ApiError(
                 504,
