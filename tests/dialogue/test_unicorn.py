@@ -308,8 +308,13 @@ def test_learning_finds_the_two_questions_of_a_tiny_world(variant: Variant, seed
 
     # two good questions and a list are worth 0.96, a list at once -0.5 and less
     assert reward() < 0.4
-    training.run(wanted, 15, episodes=40)
-    assert reward() > 0.55
+    found = 0.0
+    for rounds in (15, 30, 45, 60):  # how fast depends on rounding: on processor and threads
+        training.run(wanted, rounds, episodes=40)
+        found = max(found, reward())
+        if found > 0.65:
+            break
+    assert found > 0.65
 
 
 def test_settings_that_cannot_be_are_refused(scores: VectorScores) -> None:
