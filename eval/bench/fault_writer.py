@@ -11,13 +11,19 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection
 
+from persona_agent.memory.adapter_files import WEIGHTS, AdapterFiles, digest_of
+from persona_agent.memory.adapter_rows import Adapter, Source, hashes_of
+from persona_agent.memory.adapters import begin
 from persona_agent.memory.forget import forget
 from persona_agent.memory.jobs import Commit, Job, run_jobs
+from persona_agent.memory.rows import owner_of
 from persona_agent.memory.store import Store
 from persona_agent.types import Interaction, Scope
 
@@ -41,8 +47,8 @@ def write(place: str, user: str, prefix: str, count: int, acknowledged: str) -> 
     os.close(notes)
 
 
-def script(place: str) -> None:
-    """Do every kind of write that a failpoint stands in."""
+def script(place: str, adapters: str) -> None:
+    """Do every kind of write that a failpoint stands in; `adapters` is the folder of these."""
 
     def nothing(store: Store, job: Job) -> Commit:
         def commit(connection: Connection) -> None:
@@ -55,7 +61,19 @@ def script(place: str) -> None:
         store.add([Interaction(scope, NOW, "canary first", id="first")], now=NOW)
         store.add([Interaction(scope, NOW, "canary second", id="second")], now=NOW)
         run_jobs(store, {KIND: nothing})
+        _adapt(AdapterFiles(store, Path(adapters)), scope)
         forget(store, scope, NOW)
+
+
+def _adapt(files: AdapterFiles, scope: Scope) -> None:
+    """Keep an adapter of the first event, as training does."""
+    with files.store.database.read() as connection:
+        known = hashes_of(connection, owner_of(scope), ["first"])
+    adapter = Adapter("scripted", scope.tenant, scope.user, "tft", "local", "b", NOW, None, {})
+    with files.making(adapter.name) as folder:
+        begin(files.store, adapter, [Source(scope.user, "first", known["first"])])
+        (folder / WEIGHTS).write_bytes(b"canary weights")
+        files.publish(replace(adapter, digest=digest_of(folder)))
 
 
 def fork() -> None:
@@ -76,4 +94,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["fork"]:
         fork()
     else:
-        script(sys.argv[1])
+        script(*sys.argv[1:])

@@ -31,6 +31,7 @@ from persona_agent.eval.bench.embedded_postgresql import (
     new_schema,
 )
 from persona_agent.eval.bench.fault_writer import DIM, EMBEDDER
+from persona_agent.memory.adapter_files import AdapterFiles
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.failpoint import NAMES
@@ -109,7 +110,8 @@ def measure(*, kills: int, operations: int, writes: int = 200, seed: int = 0) ->
             with _writers() as order:
                 _kill_at_random(counts, place("kills"), home, order, kills, rng)
                 _two_writers(counts, place("two"), home, order, writes)
-            _kill_at_failpoints(counts, [(one, place(one.replace("-", "_"))) for one in NAMES])
+            named = [(one, place(one.replace("-", "_"))) for one in NAMES]
+            _kill_at_failpoints(counts, named, home / "adapters")
             _same_adds(counts, place("same"))
             _isolate(counts, place("isolation"), operations, seed)
             _forget(counts, place("forget"), home / "forget")
@@ -193,16 +195,25 @@ def _gone(pid: int) -> None:
         time.sleep(0.002)
 
 
-def _kill_at_failpoints(counts: Counts, places: list[tuple[str, str]]) -> None:
+def _kill_at_failpoints(counts: Counts, places: list[tuple[str, str]], folder: Path) -> None:
     for name, place in places:
         Store.open(place).close()
         environ = {**os.environ, "PERSONA_AGENT_FAILPOINT": name}
+        adapters = folder / name
         done = subprocess.run(
-            [*WRITER, place], check=False, env=environ, capture_output=True, text=True
+            [*WRITER, place, str(adapters)],
+            check=False,
+            env=environ,
+            capture_output=True,
+            text=True,
         )
         if done.returncode != -signal.SIGKILL:
             raise RuntimeError(f"nobody died at {name}: {done.stderr[-500:]}")
         with Store.open(place) as store:
+            files = AdapterFiles(store, adapters)
+            files.sweep()  # as an agent does that opens the store with its folder
+            with store.database.read() as connection:
+                unlike = list(files.problems(connection))
             there = {one.id for one in store.get_all(Scope("scripted"))}
             expected: dict[str, set[str]] = {
                 "add-before-commit": set(),
@@ -213,7 +224,7 @@ def _kill_at_failpoints(counts: Counts, places: list[tuple[str, str]]) -> None:
             counts.add(
                 kills=1,
                 acked_lost=len(wanted - there),
-                problems=len(verify(store).problems) + len(there - wanted),
+                problems=len(verify(store).problems) + len(unlike) + len(there - wanted),
             )
 
 
