@@ -311,6 +311,8 @@ def test_ask_answers_through_the_endpoint_that_is_named(known: Run, stub: Stub) 
         "steps",
         "usage",
         "facts",
+        "known",
+        "thought",
     }
     assert stub.seen[-1]["max_tokens"] == 9
 
