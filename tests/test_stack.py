@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from persona_agent.eval.stack.study import run_study
 from persona_agent.eval.stack.verdict import Effect, verdict
 from persona_agent.eval.statistics import contrast, trend
 
+DATA = Path(os.environ.get("PERSONA_AGENT_DATA") or "nowhere")
 SMALL = Design(("ml-100k",), trials=1, splits=1, epochs=1)
 
 
@@ -108,13 +110,16 @@ def test_a_slope_is_found_and_a_missing_one_is_not() -> None:
         trend([0.1, 0.2, 0.3], [1, 1, 1])
 
 
+@pytest.mark.skipif(
+    not (DATA / "movielens-latest-small").is_dir(), reason="PERSONA_AGENT_DATA names no folder"
+)
 @pytest.mark.real("data")
 def test_a_study_runs_is_reported_and_goes_on_where_it_was(tmp_path: Path) -> None:
     told: list[str] = []
-    store = run_study(SMALL, tmp_path, None, workers=2, on_fit=lambda one: told.append(one.last))
+    store = run_study(SMALL, tmp_path, DATA, workers=2, on_fit=lambda one: told.append(one.last))
     due = sum(len(arm.candidates) + 1 for arm in SMALL.arms())
     assert len(told) == len(set(told)) == due == store.count()
-    (finding,) = write(store, SMALL, None)
+    (finding,) = write(store, SMALL, DATA)
     report = (tmp_path / "report.md").read_text()
     assert " ".join(finding.verdict) in report
     assert all(arm.name in report for arm in SMALL.arms())
@@ -130,9 +135,9 @@ def test_a_study_runs_is_reported_and_goes_on_where_it_was(tmp_path: Path) -> No
     lost.unlink()
     lost.with_suffix(".json.7.tmp").write_text("{")  # a process was killed here
     with pytest.raises(NotEnoughData, match="none-k1-gaussian final-split0-seed0 is not done"):
-        write(store, SMALL, None)
+        write(store, SMALL, DATA)
     told.clear()
-    run_study(SMALL, tmp_path, None, on_fit=lambda one: told.append(one.last))
+    run_study(SMALL, tmp_path, DATA, on_fit=lambda one: told.append(one.last))
     assert told == ["ml-100k none-k1-gaussian final-split0-seed0"]
     assert json.loads(lost.read_text())["means"] == before["means"]
     assert saved_design(tmp_path) == SMALL

@@ -155,7 +155,8 @@ def test_a_saved_model_scores_as_before(
     model.save(tmp_path / "model")
     again = type(model).load(tmp_path / "model")
     assert again.items == model.items
-    np.testing.assert_array_equal(again.score(people), model.score(people))
+    # What is read lies elsewhere in memory, by which some processors choose how they sum.
+    np.testing.assert_allclose(again.score(people), model.score(people), atol=CLOSE, rtol=CLOSE)
     assert again.recommend(people, 5).lists() == model.recommend(people, 5).lists()
     assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
 
