@@ -1,15 +1,13 @@
 """What the memory costs: durable adds, searches, cold users, many users in one call.
 
-Beside every figure stands the floor: raw sqlite3 with the same durability and a FAISS index a
-user, without a scope, a history, an index that follows other processes, or an answer in our types.
-Both are measured in turns, call by call, so that a noisy machine is as noisy for one as the other.
-PostgreSQL is measured against the same floor: what a server costs is part of its figure.
+Beside every figure stands the floor (`floor.py`): a raw driver of the same database and a FAISS
+index a user. Both are measured in turns, call by call, so that a noisy machine is as noisy for one
+as the other.
 """
 
 from __future__ import annotations
 
 import resource
-import sqlite3
 import sys
 import tempfile
 import threading
@@ -18,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +27,7 @@ from persona_agent.eval.bench.embedded_postgresql import (
     is_installed,
     new_schema,
 )
+from persona_agent.eval.bench.floor import Floor, PostgresqlRows, SqliteRows
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.index import Index
 from persona_agent.memory.store import Store
@@ -79,24 +78,27 @@ def run(*, quick: bool) -> dict[str, float]:
 
 
 def _on_postgresql(size: Size) -> dict[str, float]:
-    """Return the figures on a PostgreSQL server, which has a bare SQLite beside it as its floor."""
+    """Return the figures on a PostgreSQL server, with a bare table beside them on the same server."""
     if not is_installed():
         return {}
     with embedded_postgresql() as server:
-        figures = measure(size, new_schema(server, "bench"))
+        figures = measure(size, (new_schema(server, "bench"), server))
     return {f"postgresql_{name}": value for name, value in figures.items() if name != "rss_mb"}
 
 
-def measure(size: Size, where: str | None = None) -> dict[str, float]:
+def measure(size: Size, where: tuple[str, str] | None = None) -> dict[str, float]:
     """Return the figures at one size; times are medians in milliseconds unless named otherwise.
 
-    `where` is an empty PostgreSQL schema, by default a new SQLite file.
+    `where` names an empty PostgreSQL schema for us and the server for the floor, by default both
+    get a new SQLite file.
     """
     with tempfile.TemporaryDirectory(prefix="bench-memory-") as name:
         folder = Path(name)
         with (
-            Store.open(where or folder / "ours.db") as store,
-            closing(_Floor(folder / "floor.db")) as floor,
+            Store.open(where[0] if where else folder / "ours.db") as store,
+            closing(
+                Floor(PostgresqlRows(where[1]) if where else SqliteRows(folder / "floor.db"), DIM)
+            ) as floor,
         ):
             counts = size.counts()
             loaded = _timed(lambda: _load(store, floor, counts))
@@ -118,7 +120,7 @@ def measure(size: Size, where: str | None = None) -> dict[str, float]:
 
 
 def _adds(
-    memory: EpisodicMemory, floor: _Floor, counts: Sequence[int], repeats: int
+    memory: EpisodicMemory, floor: Floor, counts: Sequence[int], repeats: int
 ) -> dict[str, float]:
     ours, bare = [], []
     for number in range(repeats):
@@ -137,7 +139,7 @@ def _adds(
 
 
 def _cold(
-    memory: EpisodicMemory, floor: _Floor, counts: Sequence[int], repeats: int
+    memory: EpisodicMemory, floor: Floor, counts: Sequence[int], repeats: int
 ) -> dict[str, float]:
     ours, bare = [], []
     for user in _some(counts, min(repeats, 300)):
@@ -145,7 +147,7 @@ def _cold(
         floor.clear()
         vector = _query(user, 0)
         ours.append(_timed(lambda: search(memory, user, vector)))  # noqa: B023 - run now
-        bare.append(_timed(lambda: floor.search(user, vector)))  # noqa: B023
+        bare.append(_timed(lambda: floor.search(_name(user), vector, K)))  # noqa: B023
     return {
         "cold_p50_ms": _ms(ours),
         "cold_p99_ms": _ms(ours, 99),
@@ -155,7 +157,7 @@ def _cold(
 
 
 def _searches(
-    memory: EpisodicMemory, floor: _Floor, counts: Sequence[int], repeats: int
+    memory: EpisodicMemory, floor: Floor, counts: Sequence[int], repeats: int
 ) -> dict[str, float]:
     users = _some(counts, min(repeats, 1000))
     ours, bare = [], []
@@ -163,7 +165,7 @@ def _searches(
         user = users[number % len(users)]
         vector = _query(user, number)
         own = _timed(lambda: search(memory, user, vector))  # noqa: B023 - run now
-        raw = _timed(lambda: floor.search(user, vector))  # noqa: B023
+        raw = _timed(lambda: floor.search(_name(user), vector, K))  # noqa: B023
         if number >= 0:
             ours.append(own)
             bare.append(raw)
@@ -176,7 +178,7 @@ def _searches(
 
 
 def _batches(
-    memory: EpisodicMemory, floor: _Floor, counts: Sequence[int], tail: bool, repeats: int
+    memory: EpisodicMemory, floor: Floor, counts: Sequence[int], tail: bool, repeats: int
 ) -> dict[str, float]:
     """Return what a call for 64 users costs; one user far above the rest is measured alone."""
     users = (
@@ -189,9 +191,7 @@ def _batches(
         vectors = [_query(user, number) for user in users]
         requests = [_request(user) for user in users]
         own = _timed(lambda: memory.recall(requests, vectors=vectors))  # noqa: B023 - run now
-        raw = _timed(
-            lambda: [floor.search(user, row) for user, row in zip(users, vectors, strict=True)]  # noqa: B023
-        )
+        raw = _timed(partial(_search_each, floor, users, vectors))
         if number >= 0:
             ours.append(own)
             bare.append(raw)
@@ -200,6 +200,11 @@ def _batches(
         "floor_batch64_ms": _ms(bare),
         "floor_batch64_ratio": _ms(ours) / _ms(bare),
     }
+
+
+def _search_each(floor: Floor, users: Sequence[int], vectors: Sequence[FloatArray]) -> None:
+    for user, vector in zip(users, vectors, strict=True):
+        floor.search(_name(user), vector, K)
 
 
 def _big_user(memory: EpisodicMemory, counts: Sequence[int], repeats: int) -> dict[str, float]:
@@ -290,64 +295,6 @@ def vectors_of(user: int, count: int) -> FloatArray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-class _Floor:
-    """Raw sqlite3 and FAISS: the least that could be done."""
-
-    def __init__(self, path: Path) -> None:
-        import faiss
-
-        self._faiss = faiss
-        self._sql = sqlite3.connect(path, isolation_level=None)
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
-            self._sql.execute(f"PRAGMA {setting}")
-        self._sql.execute(
-            "CREATE TABLE memories (user TEXT, id TEXT, at INTEGER, query TEXT, response TEXT, "
-            "vector BLOB, PRIMARY KEY (user, id))"
-        )
-        self._users: dict[int, tuple[list[str], Any]] = {}  # Any: a FAISS index
-
-    def close(self) -> None:
-        self._sql.close()
-
-    def clear(self) -> None:
-        self._users.clear()
-
-    def add(self, many: Sequence[Interaction], vectors: FloatArray) -> None:
-        self._sql.execute("BEGIN IMMEDIATE")
-        self._sql.executemany(
-            "INSERT INTO memories VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (one.scope.user, one.id, int(one.when.timestamp()), one.query, one.response, row)
-                for one, row in zip(many, map(bytes, vectors), strict=True)
-            ],
-        )
-        self._sql.execute("COMMIT")
-        for one, row in zip(many, vectors, strict=True):
-            known = self._users.get(int(one.scope.user.removeprefix("user-")))
-            if known is not None:
-                known[0].append(one.id)
-                known[1].add(row[None])
-
-    def search(self, user: int, vector: FloatArray) -> list[tuple[str, ...]]:
-        name = _name(user)
-        known = self._users.get(user)
-        if known is None:
-            rows = self._sql.execute(
-                "SELECT id, vector FROM memories WHERE user = ?", (name,)
-            ).fetchall()
-            index = self._faiss.IndexFlatIP(DIM)
-            index.add(np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(-1, DIM))
-            known = self._users[user] = ([row[0] for row in rows], index)
-        ids, index = known
-        _, places = index.search(vector[None], K)
-        found = [ids[place] for place in places[0]]
-        marks = ", ".join("?" * len(found))
-        return self._sql.execute(
-            f"SELECT id, at, query, response FROM memories WHERE user = ? AND id IN ({marks})",
-            (name, *found),
-        ).fetchall()
-
-
 class _NoEmbedder:
     """Vectors are given here; embedding is measured elsewhere."""
 
@@ -358,7 +305,7 @@ class _NoEmbedder:
         return vectors_of(0, len(texts))  # only the probes of the fingerprint come here
 
 
-def _load(store: Store, floor: _Floor, counts: Sequence[int]) -> None:
+def _load(store: Store, floor: Floor, counts: Sequence[int]) -> None:
     waiting: list[Interaction] = []
     rows: list[FloatArray] = []
     for user, count in enumerate(counts):

@@ -1,8 +1,8 @@
 """Other libraries' recommenders beside ours: installed apart, on one split, by one metric's code.
 
-RecBole's models run at its defaults with its own early stopping, cornac's at theirs (EASE with
-three penalties), implicit's ALS with 27 settings; of several candidates validation chooses. What they
-return are scores, which our code ranks and judges.
+RecBole's models run at its defaults with its own early stopping (more patient for LightGCN),
+cornac's at theirs (EASE with three penalties), implicit's ALS with 27 settings; of several
+candidates validation chooses. What they return are scores, which our code ranks and judges.
 
 `speedup_<model>` is seconds over seconds: what the peer's training took up to the epoch that it
 kept, looks at validation not counted, over what our model's `fit` takes until it first reaches the
