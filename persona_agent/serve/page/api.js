@@ -17,8 +17,9 @@ export class ApiError extends Error {
  *
  * `body` is sent as JSON, `query` as parameters, of which null and undefined are left out. A key
  * that the server no longer takes ends the session: `document` gets the event "signed-out".
+ * `accepts` are statuses of errors that are answers, too.
  */
-export async function call(method, path, { body, query = {}, headers = {}, signal } = {}) {
+export async function call(method, path, { body, query = {}, headers = {}, signal, accepts = [] } = {}) {
   const url = new URL(path, document.baseURI);
   url.hash = "";
   for (const [name, value] of Object.entries(query)) {
@@ -42,7 +43,7 @@ export async function call(method, path, { body, query = {}, headers = {}, signa
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server cannot be reached. Is it running, and are you online?");
   }
-  if (response.ok) return response;
+  if (response.ok || accepts.includes(response.status)) return response;
   const told = await refusal(response);
   if (response.status === 401 && session.me) {
     document.dispatchEvent(new CustomEvent("signed-out", { detail: told.message }));

@@ -1,0 +1,163 @@
+// Alignment: asking for it, following it live, and saying how it ended.
+
+import { call, get, isAbort, mine, send } from "./api.js";
+import { changes } from "./changes.js";
+import { button, el, fill } from "./dom.js";
+import { events } from "./events.js";
+import { server } from "./session.js";
+import { fail, say } from "./status.js";
+import { count, number, percent, signed, time } from "./words.js";
+
+const ROUNDS = 3; // what the server does unless it is told otherwise
+
+/** Return the part that aligns; `onChange` is called when a new version was accepted. */
+export async function alignment({ signal, onChange }) {
+  const shown = el("div", { id: "alignment", "aria-live": "polite" });
+  const start = button("Align now", async () => {
+    try {
+      const asked = await send("POST", mine("/persona/align"), {});
+      await follow(asked, { shown, signal, onChange });
+    } catch (error) {
+      if (!isAbort(error)) fail(error);
+    }
+  }, { kind: "main", id: "align" });
+  const { results } = await get(mine("/operations"), { query: { limit: 1 }, signal });
+  const last = results.find((one) => one.kind === "align");
+  if (last && ended(last)) fill(shown, ending(last));
+  else if (last) {
+    follow(last, { shown, signal, onChange }).catch((error) => {
+      if (!isAbort(error)) fail(error);
+    });
+  }
+  return el(
+    "section",
+    { class: "part", "aria-labelledby": "align-heading" },
+    el("h2", { id: "align-heading" }, "Alignment"),
+    el(
+      "p",
+      { class: "quiet" },
+      "An alignment proposes changes to your persona and tries old and new on interactions that neither has seen. Only what predicts you better is taken; locked lines stay as they are.",
+    ),
+    server.learns
+      ? el("div", { class: "row" }, start)
+      : el("p", { class: "notice warn" }, "Learning is switched off on this server, so nothing is aligned here."),
+    shown,
+  );
+}
+
+/** Show an operation until it has ended. */
+async function follow(operation, { shown, signal, onChange }) {
+  const bar = el("progress", { id: "align-progress", max: ROUNDS, "aria-labelledby": "align-told" });
+  const told = el("p", { id: "align-told" });
+  fill(shown, el("div", { class: "card" }, told, bar));
+  let last = operation;
+  fill(told, stage(last));
+  const response = await call("GET", `v1/operations/${encodeURIComponent(operation.id)}/events`, { signal });
+  for await (const { event, data } of events(response)) {
+    if (event === "gone") {
+      fill(shown, el("p", { class: "notice warn" }, "Your data was deleted meanwhile."));
+      return;
+    }
+    last = JSON.parse(data);
+    if (last.progress.round) bar.value = Math.min(last.progress.round, ROUNDS);
+    fill(told, stage(last));
+  }
+  if (!ended(last)) last = await get(`v1/operations/${encodeURIComponent(operation.id)}`, { signal });
+  fill(shown, ending(last));
+  if (last.state === "done" && last.result.accepted) await onChange();
+  say(verdict(last));
+}
+
+function stage(operation) {
+  if (operation.state === "queued") return "Waiting for its turn…";
+  const { round, model_requests: asked } = operation.progress;
+  if (!round) return "Begun: trying your persona as it is on what you did…";
+  return `Round ${round}: ${count(asked ?? 0, "question")} put to the model so far…`;
+}
+
+function ended(operation) {
+  return operation.state === "done" || operation.state === "failed";
+}
+
+function verdict(operation) {
+  if (operation.state === "failed") return "The alignment could not be done.";
+  if (!ended(operation)) return "The alignment goes on in the background.";
+  return operation.result.accepted
+    ? "The alignment found something better: a new version is in use."
+    : "The alignment changed nothing: no proposal was better.";
+}
+
+function ending(operation) {
+  const at = el("span", { class: "quiet small" }, "Last alignment, ", time(operation.updated));
+  if (operation.state === "failed") {
+    return el(
+      "div",
+      { class: "notice warn", id: "align-result" },
+      at,
+      el("strong", {}, "It could not be done"),
+      el("p", {}, reasonOf(operation.error ?? "")),
+    );
+  }
+  if (!ended(operation)) return el("p", { class: "notice", id: "align-result" }, verdict(operation));
+  const found = operation.result;
+  return el(
+    "div",
+    { class: found.accepted ? "notice good" : "notice", id: "align-result" },
+    at,
+    el("strong", {}, found.accepted ? `Accepted: version ${found.version} is in use` : "Refused: your persona stays as it is"),
+    el("p", {}, `${count(found.candidates, "proposal")} tried in ${count(found.rounds, "round")}. ${sentence(found.reason)}`),
+    scores(found),
+    found.accepted && changes(found.diff),
+  );
+}
+
+/** Return the scores before and after, on the interactions that were held out. */
+function scores(found) {
+  const rows = [];
+  const row = (label, before, after, show) => {
+    rows.push(
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row" }, label),
+        el("td", { class: "number" }, show(before)),
+        el("td", { class: "number" }, show(after)),
+        el("td", { class: "number" }, signed(after - before)),
+      ),
+    );
+  };
+  const old = found.before_scores;
+  const now = found.after_scores;
+  if (!old?.metric?.length) return null;
+  row("Predicted right", mean(old.metric), mean(now.metric), inUnit(old.metric) ? percent : (one) => number(one));
+  if (old.loglik?.length && now.loglik?.length) {
+    row("Likelihood of what you did (log)", mean(old.loglik), mean(now.loglik), (one) => number(one));
+  }
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      {},
+      el("caption", {}, `On ${count(old.metric.length, "interaction")} that neither had seen`),
+      el("thead", {}, el("tr", {}, ["", "Before", "After", "Change"].map((one) => el(one ? "th" : "td", { scope: one ? "col" : null, class: "number" }, one)))),
+      el("tbody", {}, rows),
+    ),
+  );
+}
+
+function mean(values) {
+  return values.reduce((sum, one) => sum + one, 0) / values.length;
+}
+
+function inUnit(values) {
+  return values.every((one) => one >= 0 && one <= 1);
+}
+
+function reasonOf(error) {
+  return error.replace(/^[A-Za-z]+: /, "");
+}
+
+function sentence(text) {
+  return text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "";
+}
