@@ -6,7 +6,7 @@ import { form, consent } from "./dialog.js";
 import { button, el, field, fill, focusOn, fresh } from "./dom.js";
 import { icon } from "./icons.js";
 import { everyFact, factList, memoriesOf, memoryList, missing } from "./known.js";
-import { fail, say } from "./status.js";
+import { say } from "./status.js";
 import { count, lineOrigin, time, versionOrigin } from "./words.js";
 
 const LONGEST = 240;
@@ -20,14 +20,16 @@ export async function show({ root, signal }) {
     return;
   }
   const view = { root: el("div", { class: "part" }), persona: null, facts: [], signal };
-  view.persona = await get(mine("/persona"), { signal });
-  if (known.memories) view.facts = await everyFact(signal);
-  const held = view.facts.filter((one) => one.valid_until === null);
   const reload = async () => {
     view.persona = await get(mine("/persona"), { signal });
     draw(view);
   };
   view.reload = reload;
+  const asked = [get(mine("/persona"), { signal })];
+  if (known.memories) asked.push(everyFact(signal), alignment({ signal, onChange: reload }));
+  const [persona, every = [], aligning = null] = await Promise.all(asked);
+  Object.assign(view, { persona, facts: every });
+  const held = every.filter((one) => one.valid_until === null);
   fill(
     root,
     el(
@@ -36,7 +38,7 @@ export async function show({ root, signal }) {
       "This is what the assistant is told about you before each answer. Every line can be questioned, changed, locked or removed; each change is kept as a version that you can go back to.",
     ),
     view.root,
-    known.memories ? await alignment({ signal, onChange: reload }) : null,
+    aligning,
     facts(held, known.memories),
   );
   draw(view);
@@ -140,12 +142,7 @@ async function evidence(view, line) {
 }
 
 async function setLock(view, line) {
-  try {
-    view.persona = await send("POST", mine("/persona/lock"), { line: line.id, locked: !line.locked });
-  } catch (error) {
-    fail(error);
-    return;
-  }
+  view.persona = await send("POST", mine("/persona/lock"), { line: line.id, locked: !line.locked });
   draw(view);
   say(line.locked ? "The line is unlocked: an alignment may change it." : "The line is locked: no alignment changes it.");
   focusLine(view, line.id, line.locked ? "Lock" : "Unlock");
@@ -160,11 +157,11 @@ async function change(view, line) {
     save: async () => {
       const text = plain(input.value);
       const lines = view.persona.lines.map((one) => (one.id === line.id ? text : one.text));
-      await put(view, lines);
+      if (text !== line.text) await put(view, lines);
       return text;
     },
   });
-  if (done === null) return;
+  if (done === null || done === line.text) return;
   draw(view);
   say("The line is changed.");
   focusLine(view, view.persona.lines.find((one) => one.text === done)?.id, "Edit");
@@ -178,12 +175,7 @@ async function removeLine(view, line) {
     danger: true,
   });
   if (!yes) return;
-  try {
-    await put(view, view.persona.lines.filter((one) => one.id !== line.id).map((one) => one.text));
-  } catch (error) {
-    fail(error);
-    return;
-  }
+  await put(view, view.persona.lines.filter((one) => one.id !== line.id).map((one) => one.text));
   draw(view);
   say("The line is removed.");
   focusOn(view.root.querySelector("#persona-heading"));

@@ -1,34 +1,25 @@
 // Alignment: asking for it, following it live, and saying how it ended.
 
-import { call, get, isAbort, mine, send } from "./api.js";
+import { call, get, mine, send } from "./api.js";
 import { changes } from "./changes.js";
-import { button, el, fill } from "./dom.js";
+import { button, el, fill, once } from "./dom.js";
 import { events } from "./events.js";
 import { server } from "./session.js";
-import { fail, say } from "./status.js";
+import { say } from "./status.js";
 import { count, number, percent, signed, time } from "./words.js";
-
-const ROUNDS = 3; // what the server does unless it is told otherwise
 
 /** Return the part that aligns; `onChange` is called when a new version was accepted. */
 export async function alignment({ signal, onChange }) {
-  const shown = el("div", { id: "alignment", "aria-live": "polite" });
-  const start = button("Align now", async () => {
-    try {
-      const asked = await send("POST", mine("/persona/align"), {});
-      await follow(asked, { shown, signal, onChange });
-    } catch (error) {
-      if (!isAbort(error)) fail(error);
-    }
-  }, { kind: "main", id: "align" });
+  const shown = el("div", { id: "alignment" });
+  const watch = (operation) => follow(operation, { shown, signal, onChange });
+  const start = button("Align now", async () => watch(await send("POST", mine("/persona/align"), {})), {
+    kind: "main",
+    id: "align",
+  });
   const { results } = await get(mine("/operations"), { query: { limit: 1 }, signal });
   const last = results.find((one) => one.kind === "align");
   if (last && ended(last)) fill(shown, ending(last));
-  else if (last) {
-    follow(last, { shown, signal, onChange }).catch((error) => {
-      if (!isAbort(error)) fail(error);
-    });
-  }
+  else if (last) once(start, () => watch(last)); // goes on while the rest is shown
   return el(
     "section",
     { class: "part", "aria-labelledby": "align-heading" },
@@ -47,8 +38,8 @@ export async function alignment({ signal, onChange }) {
 
 /** Show an operation until it has ended. */
 async function follow(operation, { shown, signal, onChange }) {
-  const bar = el("progress", { id: "align-progress", max: ROUNDS, "aria-labelledby": "align-told" });
-  const told = el("p", { id: "align-told" });
+  const bar = el("progress", { id: "align-progress", "aria-labelledby": "align-told" });
+  const told = el("p", { id: "align-told", "aria-live": "polite" });
   fill(shown, el("div", { class: "card" }, told, bar));
   let last = operation;
   fill(told, stage(last));
@@ -59,7 +50,6 @@ async function follow(operation, { shown, signal, onChange }) {
       return;
     }
     last = JSON.parse(data);
-    if (last.progress.round) bar.value = Math.min(last.progress.round, ROUNDS);
     fill(told, stage(last));
   }
   if (!ended(last)) last = await get(`v1/operations/${encodeURIComponent(operation.id)}`, { signal });
@@ -72,7 +62,7 @@ function stage(operation) {
   if (operation.state === "queued") return "Waiting for its turn…";
   const { round, model_requests: asked } = operation.progress;
   if (!round) return "Begun: trying your persona as it is on what you did…";
-  return `Round ${round}: ${count(asked ?? 0, "question")} put to the model so far…`;
+  return `Step ${round}: ${count(asked ?? 0, "question")} put to the model so far…`;
 }
 
 function ended(operation) {

@@ -21,7 +21,6 @@ export class ApiError extends Error {
  */
 export async function call(method, path, { body, query = {}, headers = {}, signal, accepts = [] } = {}) {
   const url = new URL(path, document.baseURI);
-  url.hash = "";
   for (const [name, value] of Object.entries(query)) {
     if (value === null || value === undefined) continue;
     for (const one of [value].flat()) url.searchParams.append(name, String(one));

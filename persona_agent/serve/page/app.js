@@ -44,9 +44,10 @@ async function route() {
   }
   const open = sections();
   const [name, ...rest] = location.hash.slice(1).split("/");
-  if (name === "person" || (!open.length && actsForMany())) {
+  const lacksPerson = session.user === "" && isForPeople(name);
+  if (actsForMany() && (name === "person" || lacksPerson || !open.length)) {
     title("Whose memory?");
-    choosePerson(main, { done: arrive });
+    choosePerson(main, { done: () => arrive(lacksPerson) });
     return;
   }
   const section = open.find((one) => one.hash === name) ?? open[0];
@@ -93,10 +94,14 @@ function sections() {
   return SECTIONS.filter((one) => (one.needs === "operator" ? isOperator() : session.user !== ""));
 }
 
-/** Go on when the person is named. */
-function arrive() {
-  if (location.hash === "#about") route();
+/** Go on when the person is named: to what the address names, if that needed a person. */
+function arrive(stays) {
+  if (stays) route();
   else location.hash = "#about";
+}
+
+function isForPeople(name) {
+  return SECTIONS.some((one) => one.hash === name && one.needs === "person");
 }
 
 function nowhere() {
@@ -140,7 +145,7 @@ function drawSide() {
     who,
     session.user &&
       el("p", {}, el("span", { class: "quiet" }, "Memory of "), el("strong", { id: "person" }, session.user)),
-    actsForMany() && el("a", { href: "#person", id: "change-person" }, "Another person"),
+    actsForMany() && el("a", { href: "#person", id: "change-person" }, session.user ? "Another person" : "Choose a person"),
     server.wantsKey &&
       el("button", { type: "button", class: "link", id: "sign-out", on: { click: signOut } }, "Sign out"),
   );
@@ -164,6 +169,11 @@ document.addEventListener("signed-out", async (event) => {
   leave();
   await route();
   fail(new Error(event.detail));
+});
+// What an action did not handle itself: the server's words are told; the rest is a fault of ours.
+window.addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof ApiError) fail(event.reason);
+  if (event.reason instanceof ApiError || isAbort(event.reason)) event.preventDefault();
 });
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();

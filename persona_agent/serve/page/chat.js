@@ -4,7 +4,7 @@ import { ApiError, call, get, isAbort, send } from "./api.js";
 import { button, el, field, fill, once } from "./dom.js";
 import { events } from "./events.js";
 import { server, session } from "./session.js";
-import { fail, say } from "./status.js";
+import { murmur, say } from "./status.js";
 import { knew, usedOf } from "./used.js";
 
 const MODES = [
@@ -15,25 +15,21 @@ const MODES = [
 ];
 const OWN = "persona-agent"; // the server's own models are embedders
 
-/** The talk, kept while this tab is open and the person stays. */
-const talk = { user: null, turns: [], model: null, mode: "full" };
-
 /** Show the talk and where to write. */
 export async function show({ root, signal }) {
-  if (talk.user !== session.user) Object.assign(talk, { user: session.user, turns: [], model: null, mode: "full" });
   const { data } = await get("v1/models", { signal });
+  const talk = (session.talk ??= { turns: [], model: null, mode: "full" });
   const models = data.filter((one) => one.owned_by !== OWN).map((one) => one.id);
   talk.model = models.includes(talk.model) ? talk.model : models[0];
-  const view = { list: el("ol", { class: "talk", id: "talk", "aria-label": "The talk" }), signal };
+  const view = { talk, list: el("ol", { class: "talk", id: "talk", "aria-label": "The talk" }), signal };
   const empty = el("div", { class: "empty", id: "no-talk" }, el("strong", {}, "Say something"), el("p", {}, "Each answer says which memories and which version of your persona it was given."));
   view.empty = empty;
-  fill(root, options(models), empty, view.list, composer(view));
+  fill(root, options(talk, models), empty, view.list, composer(view));
   for (const turn of talk.turns) view.list.append(mineItem(turn.said), answerItem(view, turn));
   empty.hidden = talk.turns.length > 0;
-  root.querySelector("#words").focus();
 }
 
-function options(models) {
+function options(talk, models) {
   const model = el("select", { id: "model" }, models.map((one) => el("option", { value: one, selected: one === talk.model }, one)));
   const mode = el("select", { id: "mode" }, MODES.map(([value, text]) => el("option", { value, selected: value === talk.mode }, text)));
   model.addEventListener("change", () => (talk.model = model.value));
@@ -52,7 +48,7 @@ function composer(view) {
   const stop = button("Stop", () => view.stopping?.abort(), { id: "stop", hidden: true });
   const anew = button("New talk", () => {
     view.stopping?.abort();
-    talk.turns = [];
+    view.talk.turns = [];
     fill(view.list);
     view.empty.hidden = false;
     words.focus();
@@ -83,6 +79,7 @@ function composer(view) {
 
 /** Put a question, show the answer as it comes, and keep the turn. */
 async function ask(view, said) {
+  const { talk } = view;
   const turn = { said, text: "", used: null, error: null };
   const before = talk.turns.filter((one) => one.text).flatMap((one) => [
     { role: "user", content: one.said },
@@ -97,7 +94,7 @@ async function ask(view, said) {
   view.stopping = new AbortController();
   const signal = AbortSignal.any([view.signal, view.stopping.signal]);
   const body = { model: talk.model, messages: [...before, { role: "user", content: said }], stream: true, user: session.user };
-  say("The answer is coming…");
+  murmur("The answer is coming…");
   try {
     const response = await call("POST", "v1/chat/completions", { body, headers: { "x-persona-mode": talk.mode }, signal });
     turn.used = usedOf(response.headers);
@@ -107,7 +104,7 @@ async function ask(view, said) {
       item.scrollIntoView({ block: "nearest" });
     }
     if (!turn.text) turn.error = "The model gave no answer.";
-    say("The answer is complete.");
+    murmur("The answer is complete.");
   } catch (error) {
     if (isAbort(error)) turn.error = "Stopped.";
     else if (error instanceof ApiError) turn.error = error.message;
@@ -126,7 +123,7 @@ async function* pieces(response) {
     return;
   }
   for await (const { data } of events(response)) {
-    if (data === "[DONE]") return;
+    if (data === "[DONE]") continue;
     const part = JSON.parse(data);
     if (part.error) throw new ApiError(part.error.message ?? "The model broke off.");
     const piece = part.choices?.[0]?.delta?.content;
@@ -152,12 +149,7 @@ function answerItem(view, turn) {
 /** Return the buttons that say whether an answer was good; what they say is remembered. */
 function verdicts(turn) {
   const give = async (outcome, text) => {
-    try {
-      await send("POST", "v1/feedback", { user_id: session.user, id: turn.used.turn, outcome });
-    } catch (error) {
-      fail(error);
-      return;
-    }
+    await send("POST", "v1/feedback", { user_id: session.user, id: turn.used.turn, outcome });
     turn.outcome = outcome;
     draw();
     say(text);

@@ -4,7 +4,7 @@ import { call, get, mine } from "./api.js";
 import { consent } from "./dialog.js";
 import { button, el, fill, focusOn } from "./dom.js";
 import { session } from "./session.js";
-import { fail, say } from "./status.js";
+import { say } from "./status.js";
 import { count, time } from "./words.js";
 
 const ROWS = {
@@ -46,13 +46,9 @@ function kept(known) {
 
 function exporting(known) {
   const take = button("Download my data", async () => {
-    try {
-      const answer = await call("GET", mine("/export"));
-      download(await answer.blob(), `${fileName(session.user)}-export.jsonl`);
-      say("Your data is downloaded.");
-    } catch (error) {
-      fail(error);
-    }
+    const answer = await call("GET", mine("/export"));
+    download(await answer.blob(), `${fileName(session.user)}-export.jsonl`);
+    say("Your data is downloaded.");
   }, { id: "export" });
   return el(
     "section",
@@ -66,12 +62,8 @@ function exporting(known) {
 function forgetting(known) {
   const place = el("div", { id: "forgetting" });
   const look = button("See what would go", async () => {
-    try {
-      const answer = await call("DELETE", mine(), { query: { dry_run: true } });
-      showPlan(place, await answer.json());
-    } catch (error) {
-      fail(error);
-    }
+    const answer = await call("DELETE", mine(), { query: { dry_run: true } });
+    showPlan(place, await answer.json());
   }, { id: "forget-look" });
   return el(
     "section",
@@ -104,12 +96,9 @@ async function forget(place) {
     danger: true,
   });
   if (!yes) return;
-  try {
-    const answer = await call("DELETE", mine());
-    showReceipt(place, await answer.json());
-  } catch (error) {
-    fail(error);
-  }
+  const answer = await call("DELETE", mine());
+  session.talk = null;
+  showReceipt(place, await answer.json());
 }
 
 function showReceipt(place, receipt) {

@@ -1,12 +1,17 @@
 // Server-sent events over fetch: the browser's own EventSource cannot send a key.
 
-/** Yield the events of a response as { event, data }, until it ends. */
+import { ApiError, isAbort } from "./api.js";
+
+/**
+ * Yield the events of a response as { event, data }, until it ends. Throws ApiError if the
+ * connection breaks off.
+ */
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await next(reader);
       if (done) return;
       rest += value;
       const blocks = rest.split(/\r?\n\r?\n/);
@@ -17,7 +22,16 @@ export async function* events(response) {
       }
     }
   } finally {
-    await reader.cancel();
+    reader.releaseLock();
+  }
+}
+
+async function next(reader) {
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new ApiError("The connection to the server broke off.");
   }
 }
 

@@ -1,9 +1,9 @@
 // For you: what the recommender suggests, and why.
 
-import { isAbort, send } from "./api.js";
+import { send } from "./api.js";
 import { button, el, field, fill } from "./dom.js";
 import { server, session } from "./session.js";
-import { fail, say } from "./status.js";
+import { murmur } from "./status.js";
 import { count, number, signed } from "./words.js";
 
 const HOW_MANY = 10;
@@ -59,11 +59,7 @@ function wishes(view) {
       to_year: year(to),
     };
     view.given = must.genres.length || must.from_year !== null || must.to_year !== null ? { must } : {};
-    try {
-      await load(view);
-    } catch (error) {
-      if (!isAbort(error)) fail(error);
-    }
+    await load(view);
   });
   return form;
 }
@@ -76,7 +72,7 @@ async function load(view) {
     return;
   }
   fill(view.list, el("ol", { class: "cards" }, results.map((one) => offer(view, one))));
-  say(`${count(results.length, "suggestion")}, best first.`);
+  murmur(`${count(results.length, "suggestion")}, best first.`);
 }
 
 function offer(view, one) {

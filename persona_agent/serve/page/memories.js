@@ -5,7 +5,7 @@ import { form } from "./dialog.js";
 import { button, el, fill, focusOn } from "./dom.js";
 import { memoryCard, memoryFields } from "./memory-card.js";
 import { session } from "./session.js";
-import { fail, say } from "./status.js";
+import { murmur, say } from "./status.js";
 import { count, number } from "./words.js";
 
 const PAGE = 25;
@@ -26,11 +26,7 @@ function tools(view) {
   search.addEventListener("submit", async (event) => {
     event.preventDefault();
     const text = input.value.trim();
-    try {
-      await (text ? found(view, text) : all(view));
-    } catch (error) {
-      fail(error);
-    }
+    await (text ? found(view, text) : all(view));
   });
   view.clear = async () => {
     input.value = "";
@@ -42,7 +38,7 @@ function tools(view) {
 }
 
 async function all(view) {
-  const known = await get("v1/memories", { query: { user_id: session.user, limit: PAGE }, signal: view.signal });
+  const known = await page(view);
   if (!known.results.length) {
     fill(
       view.list,
@@ -53,23 +49,22 @@ async function all(view) {
   }
   const cards = el("ul", { class: "cards", id: "memory-list" });
   const further = el("div", {});
-  const append = (page) => {
-    cards.append(...page.results.map((one) => card(view, one)));
-    fill(further, page.next !== null && button("Show earlier memories", () => next(page.next), { id: "more-memories" }));
+  const append = (found) => {
+    cards.append(...found.results.map((one) => card(view, one)));
+    fill(further, found.next !== null && button("Show earlier memories", () => next(found.next), { id: "more-memories" }));
   };
   const next = async (cursor) => {
     const at = cards.childElementCount;
-    try {
-      append(await get("v1/memories", { query: { user_id: session.user, limit: PAGE, cursor }, signal: view.signal }));
-    } catch (error) {
-      fail(error);
-      return;
-    }
+    append(await page(view, cursor));
     if (cards.children[at]) focusOn(cards.children[at]);
-    say(`${count(cards.childElementCount, "memory", "memories")} shown.`);
+    murmur(`${count(cards.childElementCount, "memory", "memories")} shown.`);
   };
   append(known);
   fill(view.list, el("h2", { id: "list-heading", class: "quiet small" }, "Latest first"), cards, further);
+}
+
+function page(view, cursor = null) {
+  return get("v1/memories", { query: { user_id: session.user, limit: PAGE, cursor }, signal: view.signal });
 }
 
 function card(view, memory, more = null) {
@@ -95,7 +90,7 @@ async function found(view, text) {
     el("div", { class: "row ends" }, heading, button("Show all", () => view.clear(), { kind: "quiet", id: "show-all" })),
     el("ul", { class: "cards", id: "found" }, results.map((hit, place) => hitCard(view, hit, place + 1))),
   );
-  say(results.length ? `${count(results.length, "match", "matches")} found.` : "Nothing was found.");
+  murmur(results.length ? `${count(results.length, "match", "matches")} found.` : "Nothing was found.");
 }
 
 function hitCard(view, hit, place) {

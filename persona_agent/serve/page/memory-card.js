@@ -4,7 +4,7 @@ import { call, get, send } from "./api.js";
 import { consent, form } from "./dialog.js";
 import { button, el, field, fill, fresh } from "./dom.js";
 import { session } from "./session.js";
-import { fail, say } from "./status.js";
+import { say } from "./status.js";
 import { time } from "./words.js";
 
 const PARTS = [
@@ -110,13 +110,8 @@ async function remove(memory, onDelete) {
     danger: true,
   });
   if (!yes) return;
-  try {
-    await call("DELETE", path(memory), { query: { user_id: session.user } });
-  } catch (error) {
-    fail(error);
-    return;
-  }
-  onDelete();
+  await call("DELETE", path(memory), { query: { user_id: session.user } });
+  await onDelete();
   say("The memory is deleted.");
 }
 

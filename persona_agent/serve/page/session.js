@@ -13,11 +13,15 @@ export const server = {
   noun: page.noun || "item",
 };
 
-/** The key, what it may do (as /v1/me says), and the person whose memory is shown. */
+/**
+ * The key, what it may do (as /v1/me says), the person whose memory is shown, and the talk of this
+ * visit, which goes with the person.
+ */
 export const session = {
   key: sessionStorage.getItem(KEY) ?? "",
   user: sessionStorage.getItem(USER) ?? "",
   me: null,
+  talk: null,
 };
 
 /** Keep a key for this tab. */
@@ -35,6 +39,7 @@ export function keepMe(me) {
 
 /** Keep the person whose memory is shown. */
 export function keepUser(user) {
+  if (user !== session.user) session.talk = null;
   session.user = user;
   sessionStorage.setItem(USER, user);
 }
@@ -44,6 +49,7 @@ export function leave() {
   session.key = "";
   session.user = "";
   session.me = null;
+  session.talk = null;
   sessionStorage.removeItem(KEY);
   sessionStorage.removeItem(USER);
 }

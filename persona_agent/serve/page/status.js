@@ -8,6 +8,11 @@ export function say(text) {
   show("status", text);
 }
 
+/** Say to screen readers alone what eyes see anyway. */
+export function murmur(text) {
+  show("status", text, "unseen");
+}
+
 /** Say that something did not go, in the server's words. */
 export function fail(error) {
   show("alert", error.message);
@@ -19,8 +24,10 @@ export function hush() {
   for (const id of ["status", "alert"]) document.getElementById(id).textContent = "";
 }
 
-function show(id, text) {
+function show(id, text, kind = "") {
   hush();
-  document.getElementById(id).textContent = text;
+  const place = document.getElementById(id);
+  place.className = kind;
+  place.textContent = text;
   timer = setTimeout(hush, Math.max(SHOWN_MS, 90 * text.length));
 }

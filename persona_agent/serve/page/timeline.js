@@ -4,7 +4,7 @@ import { get, mine, send } from "./api.js";
 import { changes } from "./changes.js";
 import { consent } from "./dialog.js";
 import { button, el, field, fill, focusOn } from "./dom.js";
-import { fail, say } from "./status.js";
+import { say } from "./status.js";
 import { count, number, percent, signed, time, versionOrigin } from "./words.js";
 
 const PAGE = 20;
@@ -45,12 +45,7 @@ function draw(view) {
 
 async function earlier(view) {
   const at = view.versions.length;
-  try {
-    await more(view);
-  } catch (error) {
-    fail(error);
-    return;
-  }
+  await more(view);
   draw(view);
   focusOn(view.root.querySelectorAll("#versions > li h3")[at]);
 }
@@ -117,13 +112,9 @@ function comparing(view) {
   const fresh = pick("compare-new", 0);
   const told = el("div", { id: "comparison", "aria-live": "polite" });
   const compare = button("Compare", async () => {
-    try {
-      const query = { old: old.value, new: fresh.value };
-      const found = await get(mine("/persona/diff"), { query, signal: view.signal });
-      fill(told, el("p", { class: "quiet" }, `From version ${found.old_version} to version ${found.new_version}:`), changes(found));
-    } catch (error) {
-      fail(error);
-    }
+    const query = { old: old.value, new: fresh.value };
+    const found = await get(mine("/persona/diff"), { query, signal: view.signal });
+    fill(told, el("p", { class: "quiet" }, `From version ${found.old_version} to version ${found.new_version}:`), changes(found));
   }, { id: "compare" });
   return el(
     "section",
@@ -146,15 +137,10 @@ async function back(view, persona) {
     action: "Go back",
   });
   if (!yes) return;
-  try {
-    await send("POST", mine("/persona/rollback"), { version: persona.version });
-    view.versions = [];
-    view.next = null;
-    await more(view);
-  } catch (error) {
-    fail(error);
-    return;
-  }
+  await send("POST", mine("/persona/rollback"), { version: persona.version });
+  view.versions = [];
+  view.next = null;
+  await more(view);
   draw(view);
   say(`The lines of version ${persona.version} are in use again, as version ${view.versions[0].version}.`);
   focusOn(view.root.querySelector("#versions-heading"));
