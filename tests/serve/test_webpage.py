@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -23,9 +23,10 @@ INLINE = re.compile(
 
 
 @pytest.fixture
-def anybody(server: Running) -> httpx.Client:
+def anybody(server: Running) -> Iterator[httpx.Client]:
     """A client without a key."""
-    return server.client("")
+    with server.client("") as opened:
+        yield opened
 
 
 def test_the_page_needs_no_key_and_comes_with_what_keeps_it_safe(anybody: httpx.Client) -> None:

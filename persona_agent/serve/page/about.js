@@ -99,12 +99,16 @@ function lineItem(view, line) {
     text,
     el(
       "div",
-      { class: "meta" },
-      line.locked && el("span", { class: "tag accent" }, icon("lock"), "Locked"),
-      el("span", {}, lineOrigin(line)),
-      line.evidence.length > 0 && el("span", {}, `rests on ${count(line.evidence.length, "memory", "memories")}`),
+      { class: "foot" },
+      el(
+        "div",
+        { class: "meta" },
+        line.locked && el("span", { class: "tag accent" }, icon("lock"), "Locked"),
+        el("span", {}, lineOrigin(line)),
+        line.evidence.length > 0 && el("span", {}, `rests on ${count(line.evidence.length, "memory", "memories")}`),
+      ),
+      el("div", { class: "row tight actions" }, why, lock, !line.locked && edit, !line.locked && remove),
     ),
-    el("div", { class: "row tight actions" }, why, lock, !line.locked && edit, !line.locked && remove),
     below,
   );
 }

@@ -6,7 +6,7 @@ import { button, el, fill, once } from "./dom.js";
 import { events } from "./events.js";
 import { server } from "./session.js";
 import { say } from "./status.js";
-import { count, number, percent, signed, time } from "./words.js";
+import { count, metric, number, signed, time } from "./words.js";
 
 /** Return the part that aligns; `onChange` is called when a new version was accepted. */
 export async function alignment({ signal, onChange }) {
@@ -103,25 +103,13 @@ function ending(operation) {
 
 /** Return the scores before and after, on the interactions that were held out. */
 function scores(found) {
-  const rows = [];
-  const row = (label, before, after, show) => {
-    rows.push(
-      el(
-        "tr",
-        {},
-        el("th", { scope: "row" }, label),
-        el("td", { class: "number" }, show(before)),
-        el("td", { class: "number" }, show(after)),
-        el("td", { class: "number" }, signed(after - before)),
-      ),
-    );
-  };
   const old = found.before_scores;
   const now = found.after_scores;
   if (!old?.metric?.length) return null;
-  row("Predicted right", mean(old.metric), mean(now.metric), inUnit(old.metric) ? percent : (one) => number(one));
+  const rows = [metric(mean(old.metric), mean(now.metric))];
   if (old.loglik?.length && now.loglik?.length) {
-    row("Likelihood of what you did (log)", mean(old.loglik), mean(now.loglik), (one) => number(one));
+    const [before, after] = [mean(old.loglik), mean(now.loglik)];
+    rows.push({ name: "Likelihood of what you did (log)", before: number(before), after: number(after), change: signed(after - before) });
   }
   return el(
     "div",
@@ -131,17 +119,17 @@ function scores(found) {
       {},
       el("caption", {}, `On ${count(old.metric.length, "interaction")} that neither had seen`),
       el("thead", {}, el("tr", {}, ["", "Before", "After", "Change"].map((one) => el(one ? "th" : "td", { scope: one ? "col" : null, class: "number" }, one)))),
-      el("tbody", {}, rows),
+      el("tbody", {}, rows.map(scoreRow)),
     ),
   );
 }
 
-function mean(values) {
-  return values.reduce((sum, one) => sum + one, 0) / values.length;
+function scoreRow({ name, before, after, change }) {
+  return el("tr", {}, el("th", { scope: "row" }, name), [before, after, change].map((one) => el("td", { class: "number" }, one)));
 }
 
-function inUnit(values) {
-  return values.every((one) => one >= 0 && one <= 1);
+function mean(values) {
+  return values.reduce((sum, one) => sum + one, 0) / values.length;
 }
 
 function reasonOf(error) {

@@ -8,7 +8,6 @@ import { say } from "./status.js";
 import { count, time } from "./words.js";
 
 const ROWS = {
-  users: "the entry of the person",
   events: "memories",
   vectors: "vectors that searches use",
   changes: "entries in the memories' histories",
@@ -26,6 +25,7 @@ const ROWS = {
   adapters: "adapters trained on the history",
   operations: "operations",
   api_keys: "keys of the person",
+  users: "entry in the list of people",
 };
 
 /** Show what is kept, the way to take it along, and the way to have it forgotten. */
@@ -82,15 +82,18 @@ function forgetting(known) {
 
 function showPlan(place, plan) {
   const heading = el("h3", {}, "What would go");
-  const go = button("Forget me…", () => forget(place), { kind: "danger", id: "forget-go" });
+  const go = button("Forget me…", () => forget(place, plan), { kind: "danger", id: "forget-go" });
   fill(place, el("div", { class: "below" }, heading, rows(plan), beyond(plan), el("div", { class: "row" }, go)));
   focusOn(heading);
 }
 
-async function forget(place) {
+async function forget(place, plan) {
   const yes = await consent({
     title: "Forget everything about this person?",
-    text: [`All that is kept about ${session.user} is deleted now, for good.`],
+    text: [
+      `All that is kept about ${session.user} is deleted now, for good.`,
+      plan.rows.api_keys > 0 && "The person's own key goes, too: nobody can sign in with it afterwards.",
+    ].filter(Boolean),
     typed: session.user,
     action: "Forget",
     danger: true,
@@ -112,6 +115,7 @@ function showReceipt(place, receipt) {
     { class: "notice good", id: "receipt" },
     heading,
     el("p", {}, "Forgotten at ", time(receipt.at), ", under the name ", el("code", { class: "words" }, receipt.subject), ", which says nothing about you."),
+    receipt.rows.api_keys > 0 && el("p", {}, "The key went, too. Download the receipt now: once you leave, this page cannot show it again."),
     rows(receipt),
     !receipt.log_emptied && el("p", { class: "notice warn" }, "Another reader kept the database's log from being emptied; ask for it again in a moment."),
     beyond(receipt),
@@ -126,7 +130,8 @@ function showReceipt(place, receipt) {
 
 function rows(receipt) {
   const all = { ...receipt.rows, ...receipt.outside };
-  const given = Object.entries(all).filter(([, value]) => value > 0);
+  const names = [...new Set([...Object.keys(ROWS), ...Object.keys(all)])];
+  const given = names.map((name) => [name, all[name] ?? 0]).filter(([, value]) => value > 0);
   if (!given.length) return el("p", {}, "Nothing was stored.");
   return el(
     "div",

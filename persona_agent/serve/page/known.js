@@ -17,13 +17,18 @@ export async function everyFact(signal) {
   return (await get(mine("/facts"), { query: { every: true }, signal })).results;
 }
 
-/** Return memories as a list: when, and what was said. */
+/** Return memories as a list: when, what was said, and what came of it. */
 export function memoryList(memories) {
   return el(
     "ul",
     {},
     memories.map((one) =>
-      el("li", {}, el("span", { class: "quiet" }, time(one.when, { day: true })), el("span", { class: "words" }, one.memory)),
+      el(
+        "li",
+        {},
+        el("span", { class: "quiet" }, time(one.when, { day: true })),
+        el("div", { class: "words" }, gist(one), one.outcome && [" ", el("span", { class: "tag outcome" }, `outcome: ${one.outcome}`)]),
+      ),
     ),
   );
 }
@@ -54,6 +59,10 @@ export function factList(facts) {
       ),
     ),
   );
+}
+
+function gist(memory) {
+  return [memory.query, memory.response].filter(Boolean).join("\n");
 }
 
 /** Return what is to be said where some of the ids are no longer there; null where all are. */

@@ -9,7 +9,7 @@ import { murmur, say } from "./status.js";
 import { count, number } from "./words.js";
 
 const PAGE = 25;
-const BEST = 20;
+const BEST = 10;
 const SKIPPED = "It was not stored";
 
 /** Show the memories, latest first. */

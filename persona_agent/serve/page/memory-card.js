@@ -51,24 +51,28 @@ function inside(memory, { card, draw, onDelete, more, signal }) {
     ...labelled,
   });
   return [
-    el(
-      "div",
-      { class: "meta" },
-      time(memory.when),
-      ROLES[memory.role] && el("span", { class: "tag" }, ROLES[memory.role]),
-      memory.item && el("span", {}, `item ${memory.item}`),
-      memory.metadata.channel && el("span", { class: "tag" }, `from ${memory.metadata.channel}`),
-      memory.metadata.implicit && el("span", { class: "tag warn" }, "outcome guessed from what you did next"),
-    ),
     body,
-    more,
     el(
       "div",
-      { class: "row tight actions" },
-      button("Correct", () => correct(memory, card, draw), { kind: "quiet", ...labelled }),
-      history,
-      button("Delete", () => remove(memory, onDelete), { kind: "quiet danger", ...labelled }),
+      { class: "foot" },
+      el(
+        "div",
+        { class: "meta" },
+        time(memory.when),
+        ROLES[memory.role] && el("span", { class: "tag" }, ROLES[memory.role]),
+        memory.item && el("span", {}, `item ${memory.item}`),
+        memory.metadata.channel && el("span", { class: "tag" }, `from ${memory.metadata.channel}`),
+        memory.metadata.implicit && el("span", { class: "tag warn" }, "outcome guessed from what you did next"),
+      ),
+      el(
+        "div",
+        { class: "row tight actions" },
+        button("Correct", () => correct(memory, card, draw), { kind: "quiet", ...labelled }),
+        history,
+        button("Delete", () => remove(memory, onDelete), { kind: "quiet danger", ...labelled }),
+      ),
     ),
+    more,
     past,
   ];
 }

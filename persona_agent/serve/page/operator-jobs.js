@@ -2,7 +2,7 @@
 
 import { get, send } from "./api.js";
 import { button, el, field, fill, focusOn } from "./dom.js";
-import { fail, say } from "./status.js";
+import { say } from "./status.js";
 import { table } from "./table.js";
 import { count, number, time } from "./words.js";
 
@@ -10,23 +10,19 @@ const STATES = { waiting: "Waiting", running: "Running", retry: "To be tried aga
 const KINDS = { facts: "Facts from what was said", summaries: "Summaries", align: "Alignment" };
 const ENDED = { queued: "Waiting", running: "Running", done: "Done", failed: "Failed" };
 const MOST = 200;
-let wanted = ""; // the state that is shown, every one if empty
 
-/** Draw the jobs of a state, and the latest alignments. */
-export async function showJobs({ root, signal, redraw }) {
+/** Draw the jobs, or those of the state `asked.state` alone, and the latest alignments. */
+export async function showJobs({ root, signal, redraw, asked }) {
+  const wanted = asked.state ?? "";
   const [jobs, operations] = await Promise.all([
     get("v1/operator/jobs", { query: { state: wanted || null, limit: MOST }, signal }),
     get("v1/operator/operations", { query: { limit: 20 }, signal }),
   ]);
   const again = async (ids) => {
-    try {
-      const { retried } = await send("POST", "v1/operator/jobs/retry", ids ? { ids } : {});
-      await redraw();
-      focusOn(document.getElementById("view-title"));
-      say(retried === 1 ? "1 job runs again." : `${number(retried)} jobs run again.`);
-    } catch (error) {
-      fail(error);
-    }
+    const { retried } = await send("POST", "v1/operator/jobs/retry", ids ? { ids } : {});
+    await redraw();
+    focusOn(document.getElementById("view-title"));
+    say(retried === 1 ? "1 job runs again." : `${number(retried)} jobs run again.`);
   };
   const dead = jobs.counts.dead ?? 0;
   fill(
@@ -34,10 +30,13 @@ export async function showJobs({ root, signal, redraw }) {
     el(
       "div",
       { class: "find" },
-      chooser(jobs.counts, redraw),
+      chooser(jobs.counts, wanted, async (state) => {
+        asked.state = state;
+        await redraw();
+      }),
       dead > 0 && button(`Run all ${number(dead)} again`, () => again(null), { id: "run-all" }),
     ),
-    jobs.results.length ? table("Jobs", columns(again), jobs.results) : nothing(),
+    jobs.results.length ? table("Jobs", columns(again), jobs.results) : nothing(wanted),
     el("h3", { id: "alignments" }, "Latest alignments"),
     operations.results.length
       ? table("Latest alignments", ALIGNMENTS, operations.results)
@@ -45,7 +44,7 @@ export async function showJobs({ root, signal, redraw }) {
   );
 }
 
-function chooser(counts, redraw) {
+function chooser(counts, wanted, choose) {
   const all = Object.values(counts).reduce((sum, one) => sum + one, 0);
   const option = (value, text, number_) =>
     el("option", { value, selected: value === wanted }, `${text} (${number(number_)})`);
@@ -56,13 +55,8 @@ function chooser(counts, redraw) {
     Object.entries(STATES).map(([state, text]) => option(state, text, counts[state] ?? 0)),
   );
   select.addEventListener("change", async () => {
-    wanted = select.value;
-    try {
-      await redraw();
-      document.getElementById("jobs-state").focus();
-    } catch (error) {
-      fail(error);
-    }
+    await choose(select.value);
+    document.getElementById("jobs-state").focus();
   });
   return field("Show", select);
 }
@@ -101,6 +95,6 @@ function outcome(one) {
   return `${accepted ? `Accepted as version ${version}` : "Refused"}: ${reason}`;
 }
 
-function nothing() {
+function nothing(wanted) {
   return el("p", { class: "empty" }, wanted ? "No job is in this state." : "Nothing waits: all work is done.");
 }

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { button, el, field, fill, focusOn, once } from "./dom.js";
 import { actsForMany, keepUser } from "./session.js";
-import { fail, say } from "./status.js";
+import { murmur } from "./status.js";
 import { rows, table } from "./table.js";
 import { count, number, time } from "./words.js";
 
@@ -16,11 +16,13 @@ const COLUMNS = [
   { head: "Since", cell: (one) => time(one.created, { day: true }) },
   { head: "Latest memory", cell: (one) => (one.latest === null ? "none" : time(one.latest)) },
 ];
-let starting = ""; // what was asked for last, so that a fresh view shows the same
 
-/** Draw who is known here. */
-export async function showUsers({ root, signal, redraw }) {
-  const page = await ask(signal);
+/** Draw who is known here, or those alone whose ids begin with `asked.starting`. */
+export async function showUsers({ root, signal, redraw, asked }) {
+  const starting = asked.starting ?? "";
+  const ask = (cursor = null) =>
+    get("v1/operator/users", { query: { limit: PAGE, cursor, starting: starting || null }, signal });
+  const page = await ask();
   const input = el("input", { type: "search", id: "users-starting", autocomplete: "off", spellcheck: "false", value: starting });
   const form = el(
     "form",
@@ -31,20 +33,16 @@ export async function showUsers({ root, signal, redraw }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     once(form.querySelector("button"), async () => {
-      starting = input.value.trim();
-      try {
-        await redraw();
-        document.getElementById("users-starting").focus();
-        say(document.getElementById("users-shown").textContent);
-      } catch (error) {
-        fail(error);
-      }
+      asked.starting = input.value.trim();
+      await redraw();
+      document.getElementById("users-starting").focus();
+      murmur(document.getElementById("users-shown").textContent);
     });
   });
-  fill(root, form, page.results.length ? list(page, signal) : nobody());
+  fill(root, form, page.results.length ? list(page, ask) : nobody(starting));
 }
 
-function list(page, signal) {
+function list(page, ask) {
   const shown = el("p", { class: "quiet", id: "users-shown" });
   const made = table("Users", COLUMNS, page.results);
   const body = made.querySelector("tbody");
@@ -54,27 +52,19 @@ function list(page, signal) {
   let { next } = page;
   tell(next);
   const more = button("Show more", async () => {
-    try {
-      const later = await ask(signal, next);
-      const added = rows(COLUMNS, later.results);
-      body.append(...added);
-      ({ next } = later);
-      tell(next);
-      more.hidden = next === null;
-      if (added.length) focusOn(added[0].querySelector("th"));
-    } catch (error) {
-      fail(error);
-    }
+    const later = await ask(next);
+    const added = rows(COLUMNS, later.results);
+    body.append(...added);
+    ({ next } = later);
+    tell(next);
+    more.hidden = next === null;
+    if (added.length) focusOn(added[0].querySelector("th"));
   }, { id: "users-more" });
   more.hidden = next === null;
   return [shown, made, more];
 }
 
-function ask(signal, cursor = null) {
-  return get("v1/operator/users", { query: { limit: PAGE, cursor, starting: starting || null }, signal });
-}
-
-function nobody() {
+function nobody(starting) {
   const text = starting ? `No user's id begins with “${starting}”.` : "Nothing is known of anybody yet.";
   return el("p", { class: "empty", id: "users-shown" }, text);
 }

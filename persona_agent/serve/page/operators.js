@@ -6,9 +6,12 @@ import { showHealth } from "./operator-health.js";
 import { showJobs } from "./operator-jobs.js";
 import { showKeys } from "./operator-keys.js";
 import { showUsers } from "./operator-users.js";
-import { say } from "./status.js";
+import { murmur } from "./status.js";
 
-/** A view draws itself into `root` and returns when it stands; it is drawn again to be fresh. */
+/**
+ * A view draws itself into `root`, and again whenever it is to be fresh: `redraw` asks for that.
+ * `asked` is what it was asked to show, kept from one drawing to the next.
+ */
 const VIEWS = [
   { name: "health", title: "Health", draw: showHealth },
   { name: "users", title: "Users", draw: showUsers },
@@ -23,13 +26,14 @@ export async function show({ root, part, signal }) {
   const view = VIEWS.find((one) => one.name === part) ?? VIEWS[0];
   const body = el("div", { class: "view", id: `view-${view.name}` });
   const asOf = el("span", { class: "quiet", id: "as-of" });
+  const asked = {};
   const redraw = async () => {
-    await view.draw({ root: body, signal, redraw });
+    await view.draw({ root: body, signal, redraw, asked });
     asOf.textContent = `As of ${CLOCK.format(new Date())}`;
   };
   const refresh = button("Refresh", async () => {
     await redraw();
-    say(`${view.title}: fresh figures.`);
+    murmur(`${view.title}: fresh figures.`);
   }, { id: "refresh" });
   fill(
     root,

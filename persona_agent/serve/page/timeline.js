@@ -5,7 +5,7 @@ import { changes } from "./changes.js";
 import { consent } from "./dialog.js";
 import { button, el, field, fill, focusOn } from "./dom.js";
 import { say } from "./status.js";
-import { count, number, percent, signed, time, versionOrigin } from "./words.js";
+import { count, metric, number, signed, time, versionOrigin } from "./words.js";
 
 const PAGE = 20;
 
@@ -71,12 +71,11 @@ function card(view, persona, latest) {
 
 function scores(given) {
   if (given.metric_after === undefined) return null;
-  const whole = [given.metric_before, given.metric_after].every((one) => one >= 0 && one <= 1);
-  const shown = (one) => (whole ? percent(one) : number(one));
+  const right = metric(given.metric_before, given.metric_after);
   return el(
     "div",
     { class: "scores" },
-    el("span", { class: "tag" }, `Predicted right: ${shown(given.metric_before)} → ${shown(given.metric_after)}`),
+    el("span", { class: "tag" }, `${right.name}: ${right.before} → ${right.after}`),
     given.loglik_after !== undefined &&
       el("span", { class: "tag" }, `Log-likelihood: ${number(given.loglik_before)} → ${number(given.loglik_after)}`),
     given.gain !== undefined && el("span", { class: "tag good" }, `Gain ${signed(given.gain)} over a margin of ${number(given.margin)}`),

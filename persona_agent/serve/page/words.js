@@ -55,6 +55,17 @@ export function percent(share) {
   return `${Math.round(100 * share)}%`;
 }
 
+/**
+ * Return the gate's metric in words, before and after: where numbers are predicted it is minus the
+ * distance from the right one, else the share that was predicted right.
+ */
+export function metric(before, after) {
+  if (before < 0 || after < 0) {
+    return { name: "Off by, on average", before: number(-before), after: number(-after), change: signed(before - after) };
+  }
+  return { name: "Predicted right", before: percent(before), after: percent(after), change: `${signed(100 * (after - before), 0)} points` };
+}
+
 /** Return a count with its noun: "1 memory", "2 memories". */
 export function count(value, one, many = `${one}s`) {
   return `${value.toLocaleString("en-GB")} ${value === 1 ? one : many}`;
