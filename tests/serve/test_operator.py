@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
@@ -9,9 +11,10 @@ from tests.serve.conftest import Running
 
 
 @pytest.fixture
-def web(server: Running) -> httpx.Client:
+def web(server: Running) -> Iterator[httpx.Client]:
     """A client that may act for many and is an operator."""
-    return server.client()
+    with server.client() as opened:
+        yield opened
 
 
 def listed(web: httpx.Client, **query: str | int) -> tuple[list[str], str | None]:
