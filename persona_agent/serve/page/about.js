@@ -160,8 +160,9 @@ async function change(view, line) {
     action: "Save",
     save: async () => {
       const text = plain(input.value);
-      const lines = view.persona.lines.map((one) => (one.id === line.id ? text : one.text));
-      if (text !== line.text) await put(view, lines);
+      if (text === line.text) return text;
+      if (!view.persona.lines.some((one) => one.id === line.id)) throw new Error("The line is no longer there.");
+      await put(view, view.persona.lines.map((one) => (one.id === line.id ? text : one.text)));
       return text;
     },
   });
@@ -206,8 +207,7 @@ function adding(view) {
     try {
       await put(view, [...view.persona.lines.map((one) => one.text), text]);
     } catch (refused) {
-      error.textContent = refused.message;
-      input.focus();
+      refuse(view, input.value, refused.message);
       return;
     }
     draw(view);
@@ -215,6 +215,14 @@ function adding(view) {
     view.root.querySelector("#new-line").focus();
   });
   return el("div", { class: "field" }, add, error);
+}
+
+/** Say why a line was refused, in the form that stands now, and keep its words there. */
+function refuse(view, words, message) {
+  const input = view.root.querySelector("#new-line");
+  input.value = words;
+  view.root.querySelector("#new-line-error").textContent = message;
+  input.focus();
 }
 
 /** Store lines as the next version; one that somebody else changed meanwhile is shown first. */

@@ -65,7 +65,7 @@ async function route() {
   try {
     const module = await import(section.module);
     if (signal.aborted) return;
-    await module.show({ root, part: rest.map(decodeURIComponent).join("/"), signal });
+    await module.show({ root, part: rest.map(plain).join("/"), signal });
   } catch (error) {
     if (isAbort(error) || signal.aborted) return;
     if (!(error instanceof ApiError)) console.error(error);
@@ -98,6 +98,16 @@ function sections() {
 function arrive(stays) {
   if (stays) route();
   else location.hash = "#about";
+}
+
+/** Return a part of the address as it reads; as it stands where it is no encoding of anything. */
+function plain(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch (error) {
+    if (error instanceof URIError) return part;
+    throw error;
+  }
 }
 
 function isForPeople(name) {
