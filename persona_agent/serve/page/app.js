@@ -170,7 +170,7 @@ function markCurrent(section) {
 
 async function signOut() {
   leave();
-  location.hash = "";
+  history.replaceState(null, "", location.pathname + location.search); // no hashchange: one route is enough
   await route();
   say("You are signed out. The key is forgotten in this tab.");
 }

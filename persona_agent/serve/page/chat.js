@@ -140,7 +140,7 @@ function answerItem(view, turn) {
     "li",
     { class: "it" },
     el("span", { class: "unseen" }, "Answer:"),
-    el("p", { class: "words" }, turn.text),
+    (turn.text || !turn.error) && el("p", { class: "words" }, turn.text),
     turn.error && el("p", { class: "error", role: "alert" }, turn.error),
     turn.used && el("div", { class: "used" }, knew(turn.used, view.signal), turn.used.turn && verdicts(turn)),
   );

@@ -31,7 +31,7 @@ const ROWS = {
 /** Show what is kept, the way to take it along, and the way to have it forgotten. */
 export async function show({ root, signal }) {
   const known = await get(mine(), { signal });
-  fill(root, kept(known), exporting(known), forgetting(known));
+  fill(root, kept(known), exporting(known), forgetting(root, known));
 }
 
 function kept(known) {
@@ -59,11 +59,11 @@ function exporting(known) {
   );
 }
 
-function forgetting(known) {
+function forgetting(root, known) {
   const place = el("div", { id: "forgetting" });
   const look = button("See what would go", async () => {
     const answer = await call("DELETE", mine(), { query: { dry_run: true } });
-    showPlan(place, await answer.json());
+    showPlan(root, place, await answer.json());
   }, { id: "forget-look" });
   return el(
     "section",
@@ -80,14 +80,14 @@ function forgetting(known) {
   );
 }
 
-function showPlan(place, plan) {
+function showPlan(root, place, plan) {
   const heading = el("h3", {}, "What would go");
-  const go = button("Forget me…", () => forget(place, plan), { kind: "danger", id: "forget-go" });
+  const go = button("Forget me…", () => forget(root, plan), { kind: "danger", id: "forget-go" });
   fill(place, el("div", { class: "below" }, heading, rows(plan), beyond(plan), el("div", { class: "row" }, go)));
   focusOn(heading);
 }
 
-async function forget(place, plan) {
+async function forget(root, plan) {
   const yes = await consent({
     title: "Forget everything about this person?",
     text: [
@@ -101,11 +101,11 @@ async function forget(place, plan) {
   if (!yes) return;
   const answer = await call("DELETE", mine());
   session.talk = null;
-  showReceipt(place, await answer.json());
+  showReceipt(root, await answer.json());
 }
 
-function showReceipt(place, receipt) {
-  const heading = el("h3", {}, "Receipt");
+function showReceipt(root, receipt) {
+  const heading = el("h2", {}, "Receipt");
   const save = button("Download the receipt", () => {
     const text = `${JSON.stringify(receipt, null, 2)}\n`;
     download(new Blob([text], { type: "application/json" }), `receipt-${receipt.subject}.json`);
@@ -121,9 +121,7 @@ function showReceipt(place, receipt) {
     beyond(receipt),
     el("div", { class: "row" }, save),
   );
-  fill(place, shown);
-  const left = document.getElementById("kept");
-  if (left) left.textContent = "Nothing is kept about you.";
+  fill(root, kept({ memories: 0, persona_version: 0 }), shown);
   say("You are forgotten. The receipt is shown.");
   focusOn(heading);
 }
@@ -150,7 +148,7 @@ function beyond(receipt) {
   return el(
     "div",
     {},
-    el("h4", {}, "Beyond this server's reach"),
+    el("h3", {}, "Beyond this server's reach"),
     el("ul", { class: "bullets" }, receipt.beyond_reach.map((one) => el("li", {}, one))),
   );
 }

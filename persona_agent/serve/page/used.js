@@ -7,7 +7,8 @@ import { count } from "./words.js";
 const REASONS = {
   timeout: "looking took too long",
   StoreError: "the store could not be read",
-  internal: "something broke on the server",
+  BackendError: "the embedder failed",
+  BackendTimeout: "the embedder took too long",
 };
 
 /** Return what the headers of an answer say of it. */
@@ -26,7 +27,7 @@ export function usedOf(headers) {
 /** Return it in words; what it rests on is looked up when it is opened. */
 export function knew(used, signal) {
   if (used.state === "degraded") {
-    const why = REASONS[used.reason] ?? used.reason;
+    const why = REASONS[used.reason] ?? "something failed on the server";
     return el("p", { class: "tag warn", "data-used": "degraded" }, `This answer came without memory: ${why}.`);
   }
   if (used.state === "off") return el("p", { class: "tag", "data-used": "off" }, "Your memory was not asked.");
