@@ -6,7 +6,9 @@ two versions. All of it is open: what the page shows, it asks of the API with th
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -45,10 +47,25 @@ KEPT = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """A file of the page: its bytes and its media type."""
+    """A file of the page: its bytes, its media type, and the bytes packed for the way."""
 
     body: bytes
     kind: str
+    packed: bytes
+
+    @classmethod
+    def of(cls, body: bytes, kind: str) -> PageFile:
+        """Return the file of these bytes."""
+        return cls(body, kind, gzip.compress(body, mtime=0))
+
+    def response(self, request: Request, headers: Mapping[str, str]) -> Response:
+        """Return the file as the client takes it."""
+        sent = {**SAFETY, "vary": "accept-encoding", **headers}
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(self.body, headers=sent, media_type=self.kind)
+        return Response(
+            self.packed, headers={**sent, "content-encoding": "gzip"}, media_type=self.kind
+        )
 
 
 def page_files() -> dict[str, PageFile]:
@@ -57,7 +74,7 @@ def page_files() -> dict[str, PageFile]:
     for one in files("persona_agent.serve").joinpath("page").iterdir():
         kind = TYPES.get(PurePath(one.name).suffix)
         if kind is not None:
-            found[one.name] = PageFile(one.read_bytes(), kind)
+            found[one.name] = PageFile.of(one.read_bytes(), kind)
     return found
 
 
@@ -77,19 +94,19 @@ def page_router(config: Config) -> APIRouter:
         "noun": escape(config.recommend.noun),
         "remembers": _word(config.memory.remember),
     }
-    html = Template(index.body.decode()).substitute(told).encode()
-    tag = f'"{hashlib.sha256(html).hexdigest()[:16]}"'
+    filled = PageFile.of(Template(index.body.decode()).substitute(told).encode(), index.kind)
+    tag = f'W/"{hashlib.sha256(filled.body).hexdigest()[:16]}"'
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def page(request: Request) -> Response:
-        headers = {**SAFETY, "cache-control": "no-cache", "etag": tag}
+        headers = {"cache-control": "no-cache", "etag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        return Response(html, headers=headers, media_type=index.kind)
+        return filled.response(request, headers)
 
     @router.api_route("/page/{digest}/{name}", methods=["GET", "HEAD"])
-    async def page_file(digest: str, name: str) -> Response:
+    async def page_file(request: Request, digest: str, name: str) -> Response:
         if digest != folder or name not in known:
             raise ApiError(
                 404,
@@ -97,8 +114,7 @@ def page_router(config: Config) -> APIRouter:
                 kind="not_found_error",
                 code="not_found",
             )
-        headers = {**SAFETY, "cache-control": KEPT}
-        return Response(known[name].body, headers=headers, media_type=known[name].kind)
+        return known[name].response(request, {"cache-control": KEPT})
 
     return router
 

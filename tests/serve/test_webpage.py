@@ -56,6 +56,16 @@ def test_its_files_have_their_types_and_may_be_kept_for_good(anybody: httpx.Clie
         assert "content-security-policy" in told.headers
 
 
+def test_a_file_is_packed_for_those_who_take_it_so(anybody: httpx.Client) -> None:
+    path = LINKED.findall(anybody.get("/").text)[0]
+    packed = anybody.get(path, headers={"accept-encoding": "gzip"})
+    plain = anybody.get(path, headers={"accept-encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+    assert packed.content == plain.content
+
+
 def test_the_page_itself_is_asked_for_each_time_and_sent_when_it_changed(
     anybody: httpx.Client,
 ) -> None:
