@@ -62,7 +62,11 @@ function nothing() {
 function draw(view) {
   const { persona } = view;
   const head = persona.version
-    ? [el("a", { href: "#timeline" }, `Version ${persona.version}`), versionOrigin(persona), persona.created && time(persona.created)]
+    ? [
+        el("a", { href: "#timeline" }, `Version ${persona.version}`),
+        versionOrigin(persona),
+        persona.created && time(persona.created),
+      ]
     : ["Not stored yet: this is what your history says so far"];
   fill(
     view.root,
@@ -70,11 +74,23 @@ function draw(view) {
       "div",
       { class: "row ends" },
       el("h2", { id: "persona-heading" }, "Your persona"),
-      el("div", { class: "meta", id: "persona-version" }, head.filter(Boolean).map((one) => el("span", {}, one))),
+      el(
+        "div",
+        { class: "meta", id: "persona-version" },
+        head.filter(Boolean).map((one) => el("span", {}, one)),
+      ),
     ),
     persona.lines.length
-      ? el("ol", { class: "persona", id: "persona", "aria-labelledby": "persona-heading" }, persona.lines.map((one) => lineItem(view, one)))
-      : el("p", { class: "empty", id: "persona" }, "There are no lines yet. Write the first one yourself, or let an alignment find some."),
+      ? el(
+          "ol",
+          { class: "persona", id: "persona", "aria-labelledby": "persona-heading" },
+          persona.lines.map((one) => lineItem(view, one)),
+        )
+      : el(
+          "p",
+          { class: "empty", id: "persona" },
+          "There are no lines yet. Write the first one yourself, or let an alignment find some.",
+        ),
     adding(view),
   );
 }
@@ -89,7 +105,10 @@ function lineItem(view, line) {
     "aria-controls": below.id,
     ...labelled,
   });
-  const lock = button(line.locked ? "Unlock" : "Lock", () => setLock(view, line), { kind: "quiet", ...labelled });
+  const lock = button(line.locked ? "Unlock" : "Lock", () => setLock(view, line), {
+    kind: "quiet",
+    ...labelled,
+  });
   lock.prepend(icon(line.locked ? "unlock" : "lock"));
   const edit = button("Edit", () => change(view, line), { kind: "quiet", ...labelled });
   const remove = button("Remove", () => removeLine(view, line), { kind: "quiet danger", ...labelled });
@@ -105,7 +124,8 @@ function lineItem(view, line) {
         { class: "meta" },
         line.locked && el("span", { class: "tag accent" }, icon("lock"), "Locked"),
         el("span", {}, lineOrigin(line)),
-        line.evidence.length > 0 && el("span", {}, `rests on ${count(line.evidence.length, "memory", "memories")}`),
+        line.evidence.length > 0 &&
+          el("span", {}, `rests on ${count(line.evidence.length, "memory", "memories")}`),
       ),
       el("div", { class: "row tight actions" }, why, lock, !line.locked && edit, !line.locked && remove),
     ),
@@ -148,7 +168,11 @@ async function evidence(view, line) {
 async function setLock(view, line) {
   view.persona = await send("POST", mine("/persona/lock"), { line: line.id, locked: !line.locked });
   draw(view);
-  say(line.locked ? "The line is unlocked: an alignment may change it." : "The line is locked: no alignment changes it.");
+  say(
+    line.locked
+      ? "The line is unlocked: an alignment may change it."
+      : "The line is locked: no alignment changes it.",
+  );
   focusLine(view, line.id, line.locked ? "Lock" : "Unlock");
 }
 
@@ -156,13 +180,23 @@ async function change(view, line) {
   const input = el("textarea", { rows: 3, maxlength: LONGEST, value: line.text });
   const done = await form({
     title: "Edit the line",
-    fields: [field("What should it say?", input, "One plain line without links. It becomes yours: it rests on your word from now on.")],
+    fields: [
+      field(
+        "What should it say?",
+        input,
+        "One plain line without links. It becomes yours: it rests on your word from now on.",
+      ),
+    ],
     action: "Save",
     save: async () => {
       const text = plain(input.value);
       if (text === line.text) return text;
-      if (!view.persona.lines.some((one) => one.id === line.id)) throw new Error("The line is no longer there.");
-      await put(view, view.persona.lines.map((one) => (one.id === line.id ? text : one.text)));
+      if (!view.persona.lines.some((one) => one.id === line.id))
+        throw new Error("The line is no longer there.");
+      await put(
+        view,
+        view.persona.lines.map((one) => (one.id === line.id ? text : one.text)),
+      );
       return text;
     },
   });
@@ -175,12 +209,18 @@ async function change(view, line) {
 async function removeLine(view, line) {
   const yes = await consent({
     title: "Remove this line?",
-    text: [el("blockquote", { class: "words" }, line.text), "The assistant is not told it any more. The version before stays in your timeline."],
+    text: [
+      el("blockquote", { class: "words" }, line.text),
+      "The assistant is not told it any more. The version before stays in your timeline.",
+    ],
     action: "Remove",
     danger: true,
   });
   if (!yes) return;
-  await put(view, view.persona.lines.filter((one) => one.id !== line.id).map((one) => one.text));
+  await put(
+    view,
+    view.persona.lines.filter((one) => one.id !== line.id).map((one) => one.text),
+  );
   draw(view);
   say("The line is removed.");
   focusOn(view.root.querySelector("#persona-heading"));
@@ -194,7 +234,9 @@ function adding(view) {
   const submit = el("button", { type: "submit", class: "button", disabled: isFull }, "Add");
   add.append(el("div", { class: "grow" }, input), submit);
   input.setAttribute("aria-label", "A line of your own");
-  input.placeholder = isFull ? `A persona has at most ${MOST} lines` : "Add a line of your own, such as: Prefers short answers";
+  input.placeholder = isFull
+    ? `A persona has at most ${MOST} lines`
+    : "Add a line of your own, such as: Prefers short answers";
   add.addEventListener("submit", async (event) => {
     event.preventDefault();
     error.textContent = "";
@@ -232,7 +274,8 @@ async function put(view, lines) {
   } catch (error) {
     if (error.code === "persona_conflict") {
       await view.reload();
-      error.message = "It was changed meanwhile, perhaps by an alignment. The latest is shown now: please look, and do it again.";
+      error.message =
+        "It was changed meanwhile, perhaps by an alignment. The latest is shown now: please look, and do it again.";
     }
     throw error;
   }

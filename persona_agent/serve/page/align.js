@@ -31,7 +31,11 @@ export async function alignment({ signal, onChange }) {
     ),
     server.learns
       ? el("div", { class: "row" }, start)
-      : el("p", { class: "notice warn" }, "Learning is switched off on this server, so nothing is aligned here."),
+      : el(
+          "p",
+          { class: "notice warn" },
+          "Learning is switched off on this server, so nothing is aligned here.",
+        ),
     shown,
   );
 }
@@ -94,8 +98,18 @@ function ending(operation) {
     "div",
     { class: found.accepted ? "notice good" : "notice", id: "align-result" },
     at,
-    el("strong", {}, found.accepted ? `Accepted: version ${found.version} is in use` : "Refused: your persona stays as it is"),
-    el("p", {}, `${count(found.candidates, "proposal")} tried in ${count(found.rounds, "round")}. ${sentence(found.reason)}`),
+    el(
+      "strong",
+      {},
+      found.accepted
+        ? `Accepted: version ${found.version} is in use`
+        : "Refused: your persona stays as it is",
+    ),
+    el(
+      "p",
+      {},
+      `${count(found.candidates, "proposal")} tried in ${count(found.rounds, "round")}. ${sentence(found.reason)}`,
+    ),
     scores(found),
     found.accepted && changes(found.diff),
   );
@@ -109,7 +123,12 @@ function scores(found) {
   const rows = [metric(mean(old.metric), mean(now.metric))];
   if (old.loglik?.length && now.loglik?.length) {
     const [before, after] = [mean(old.loglik), mean(now.loglik)];
-    rows.push({ name: "Likelihood of what you did (log)", before: number(before), after: number(after), change: signed(after - before) });
+    rows.push({
+      name: "Likelihood of what you did (log)",
+      before: number(before),
+      after: number(after),
+      change: signed(after - before),
+    });
   }
   return el(
     "div",
@@ -118,14 +137,29 @@ function scores(found) {
       "table",
       {},
       el("caption", {}, `On ${count(old.metric.length, "interaction")} that neither had seen`),
-      el("thead", {}, el("tr", {}, ["", "Before", "After", "Change"].map((one) => el(one ? "th" : "td", { scope: one ? "col" : null, class: "number" }, one)))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          ["", "Before", "After", "Change"].map((one) =>
+            el(one ? "th" : "td", { scope: one ? "col" : null, class: "number" }, one),
+          ),
+        ),
+      ),
       el("tbody", {}, rows.map(scoreRow)),
     ),
   );
 }
 
 function scoreRow({ name, before, after, change }) {
-  return el("tr", {}, el("th", { scope: "row" }, name), [before, after, change].map((one) => el("td", { class: "number" }, one)));
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, name),
+    [before, after, change].map((one) => el("td", { class: "number" }, one)),
+  );
 }
 
 function mean(values) {

@@ -148,14 +148,22 @@ function drawSide() {
   nav.hidden = open.length === 0;
   const link = (one) =>
     el("a", { href: `#${one.hash}`, id: `nav-${one.hash}` }, icon(one.hash), el("span", {}, one.title));
-  fill(nav, el("ul", {}, open.map((one) => el("li", {}, link(one)))));
+  fill(
+    nav,
+    el(
+      "ul",
+      {},
+      open.map((one) => el("li", {}, link(one))),
+    ),
+  );
   who.hidden = session.me === null;
   if (session.me === null) return;
   fill(
     who,
     session.user &&
       el("p", {}, el("span", { class: "quiet" }, "Memory of "), el("strong", { id: "person" }, session.user)),
-    actsForMany() && el("a", { href: "#person", id: "change-person" }, session.user ? "Another person" : "Choose a person"),
+    actsForMany() &&
+      el("a", { href: "#person", id: "change-person" }, session.user ? "Another person" : "Choose a person"),
     server.wantsKey &&
       el("button", { type: "button", class: "link", id: "sign-out", on: { click: signOut } }, "Sign out"),
   );

@@ -12,7 +12,9 @@ const KINDS = [
 /** Return a diff as a list. */
 export function changes(diff) {
   const rows = KINDS.flatMap(([kind, mark, tag]) =>
-    diff[kind].map((line) => el("li", { class: kind }, el("span", { class: "mark" }, mark), el(tag, { class: "words" }, line.text))),
+    diff[kind].map((line) =>
+      el("li", { class: kind }, el("span", { class: "mark" }, mark), el(tag, { class: "words" }, line.text)),
+    ),
   );
   return rows.length ? el("ul", { class: "change" }, rows) : el("p", { class: "quiet" }, "No line changed.");
 }

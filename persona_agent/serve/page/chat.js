@@ -22,7 +22,12 @@ export async function show({ root, signal }) {
   const models = data.filter((one) => one.owned_by !== OWN).map((one) => one.id);
   talk.model = models.includes(talk.model) ? talk.model : models[0];
   const view = { talk, list: el("ol", { class: "talk", id: "talk", "aria-label": "The talk" }), signal };
-  const empty = el("div", { class: "empty", id: "no-talk" }, el("strong", {}, "Say something"), el("p", {}, "Each answer says which memories and which version of your persona it was given."));
+  const empty = el(
+    "div",
+    { class: "empty", id: "no-talk" },
+    el("strong", {}, "Say something"),
+    el("p", {}, "Each answer says which memories and which version of your persona it was given."),
+  );
   view.empty = empty;
   fill(root, options(talk, models), empty, view.list, composer(view));
   for (const turn of talk.turns) view.list.append(mineItem(turn.said), answerItem(view, turn));
@@ -30,30 +35,61 @@ export async function show({ root, signal }) {
 }
 
 function options(talk, models) {
-  const model = el("select", { id: "model" }, models.map((one) => el("option", { value: one, selected: one === talk.model }, one)));
-  const mode = el("select", { id: "mode" }, MODES.map(([value, text]) => el("option", { value, selected: value === talk.mode }, text)));
+  const model = el(
+    "select",
+    { id: "model" },
+    models.map((one) => el("option", { value: one, selected: one === talk.model }, one)),
+  );
+  const mode = el(
+    "select",
+    { id: "mode" },
+    MODES.map(([value, text]) => el("option", { value, selected: value === talk.mode }, text)),
+  );
   model.addEventListener("change", () => (talk.model = model.value));
   mode.addEventListener("change", () => (talk.mode = mode.value));
   return el(
     "div",
     { class: "row" },
-    el("div", { class: "grow" }, field("Memory", mode, server.remembers ? "" : "This server remembers nothing of chats.")),
+    el(
+      "div",
+      { class: "grow" },
+      field("Memory", mode, server.remembers ? "" : "This server remembers nothing of chats."),
+    ),
     models.length > 1 && el("div", { class: "grow" }, field("Model", model)),
   );
 }
 
 function composer(view) {
-  const words = el("textarea", { id: "words", rows: 2, "aria-label": "Your message", placeholder: "Write a message…" });
+  const words = el("textarea", {
+    id: "words",
+    rows: 2,
+    "aria-label": "Your message",
+    placeholder: "Write a message…",
+  });
   const go = el("button", { type: "submit", class: "button main", id: "send" }, "Send");
   const stop = button("Stop", () => view.stopping?.abort(), { id: "stop", hidden: true });
-  const anew = button("New talk", () => {
-    view.stopping?.abort();
-    view.talk.turns = [];
-    fill(view.list);
-    view.empty.hidden = false;
-    words.focus();
-  }, { kind: "quiet", id: "new-talk" });
-  const form = el("form", { class: "composer part", id: "composer", novalidate: true }, words, el("div", { class: "row ends" }, el("span", { class: "quiet small" }, "Enter sends, Shift and Enter begin a line"), el("div", { class: "row" }, anew, stop, go)));
+  const anew = button(
+    "New talk",
+    () => {
+      view.stopping?.abort();
+      view.talk.turns = [];
+      fill(view.list);
+      view.empty.hidden = false;
+      words.focus();
+    },
+    { kind: "quiet", id: "new-talk" },
+  );
+  const form = el(
+    "form",
+    { class: "composer part", id: "composer", novalidate: true },
+    words,
+    el(
+      "div",
+      { class: "row ends" },
+      el("span", { class: "quiet small" }, "Enter sends, Shift and Enter begin a line"),
+      el("div", { class: "row" }, anew, stop, go),
+    ),
+  );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const said = words.value.trim();
@@ -81,10 +117,12 @@ function composer(view) {
 async function ask(view, said) {
   const { talk } = view;
   const turn = { said, text: "", used: null, error: null };
-  const before = talk.turns.filter((one) => one.text).flatMap((one) => [
-    { role: "user", content: one.said },
-    { role: "assistant", content: one.text },
-  ]);
+  const before = talk.turns
+    .filter((one) => one.text)
+    .flatMap((one) => [
+      { role: "user", content: one.said },
+      { role: "assistant", content: one.text },
+    ]);
   talk.turns.push(turn);
   view.empty.hidden = true;
   const item = answerItem(view, turn);
@@ -93,10 +131,19 @@ async function ask(view, said) {
   item.scrollIntoView({ block: "nearest" });
   view.stopping = new AbortController();
   const signal = AbortSignal.any([view.signal, view.stopping.signal]);
-  const body = { model: talk.model, messages: [...before, { role: "user", content: said }], stream: true, user: session.user };
+  const body = {
+    model: talk.model,
+    messages: [...before, { role: "user", content: said }],
+    stream: true,
+    user: session.user,
+  };
   murmur("The answer is coming…");
   try {
-    const response = await call("POST", "v1/chat/completions", { body, headers: { "x-persona-mode": talk.mode }, signal });
+    const response = await call("POST", "v1/chat/completions", {
+      body,
+      headers: { "x-persona-mode": talk.mode },
+      signal,
+    });
     turn.used = usedOf(response.headers);
     for await (const piece of pieces(response)) {
       turn.text += piece;
@@ -132,7 +179,12 @@ async function* pieces(response) {
 }
 
 function mineItem(said) {
-  return el("li", { class: "me" }, el("span", { class: "unseen" }, "You:"), el("p", { class: "words" }, said));
+  return el(
+    "li",
+    { class: "me" },
+    el("span", { class: "unseen" }, "You:"),
+    el("p", { class: "words" }, said),
+  );
 }
 
 function answerItem(view, turn) {
@@ -162,7 +214,12 @@ function verdicts(turn) {
       [
         ["accepted", "Good answer", "Remembered: the answer was good."],
         ["rejected", "Not helpful", "Remembered: the answer did not help."],
-      ].map(([outcome, label, text]) => button(label, () => give(outcome, text), { kind: "quiet", "aria-pressed": String(turn.outcome === outcome) })),
+      ].map(([outcome, label, text]) =>
+        button(label, () => give(outcome, text), {
+          kind: "quiet",
+          "aria-pressed": String(turn.outcome === outcome),
+        }),
+      ),
     );
   draw();
   return row;

@@ -45,26 +45,40 @@ function kept(known) {
 }
 
 function exporting(known) {
-  const take = button("Download my data", async () => {
-    const answer = await call("GET", mine("/export"));
-    download(await answer.blob(), `${fileName(session.user)}-export.jsonl`);
-    say("Your data is downloaded.");
-  }, { id: "export" });
+  const take = button(
+    "Download my data",
+    async () => {
+      const answer = await call("GET", mine("/export"));
+      download(await answer.blob(), `${fileName(session.user)}-export.jsonl`);
+      say("Your data is downloaded.");
+    },
+    { id: "export" },
+  );
   return el(
     "section",
     { class: "card", "aria-labelledby": "export-heading" },
     el("h2", { id: "export-heading" }, "Take it along"),
-    el("p", {}, "Everything that is kept about you, as lines of JSON, which another server of this kind can read in."),
-    known.memories ? el("div", { class: "row" }, take) : el("p", { class: "quiet" }, "There is nothing to take along."),
+    el(
+      "p",
+      {},
+      "Everything that is kept about you, as lines of JSON, which another server of this kind can read in.",
+    ),
+    known.memories
+      ? el("div", { class: "row" }, take)
+      : el("p", { class: "quiet" }, "There is nothing to take along."),
   );
 }
 
 function forgetting(root, known) {
   const place = el("div", { id: "forgetting" });
-  const look = button("See what would go", async () => {
-    const answer = await call("DELETE", mine(), { query: { dry_run: true } });
-    showPlan(root, place, await answer.json());
-  }, { id: "forget-look" });
+  const look = button(
+    "See what would go",
+    async () => {
+      const answer = await call("DELETE", mine(), { query: { dry_run: true } });
+      showPlan(root, place, await answer.json());
+    },
+    { id: "forget-look" },
+  );
   return el(
     "section",
     { class: "card", "aria-labelledby": "forget-heading", id: "forget" },
@@ -74,7 +88,13 @@ function forgetting(root, known) {
       {},
       "Everything about you is deleted: memories, facts, persona, what was made of them, and work that is under way. It cannot be undone. First you see what would go; afterwards you get a receipt.",
     ),
-    known.memories || known.persona_version ? null : el("p", { class: "quiet" }, "As far as the server knows there is nothing to forget; you can have it checked."),
+    known.memories || known.persona_version
+      ? null
+      : el(
+          "p",
+          { class: "quiet" },
+          "As far as the server knows there is nothing to forget; you can have it checked.",
+        ),
     el("div", { class: "row" }, look),
     place,
   );
@@ -83,7 +103,10 @@ function forgetting(root, known) {
 function showPlan(root, place, plan) {
   const heading = el("h3", {}, "What would go");
   const go = button("Forget me…", () => forget(root, plan), { kind: "danger", id: "forget-go" });
-  fill(place, el("div", { class: "below" }, heading, rows(plan), beyond(plan), el("div", { class: "row" }, go)));
+  fill(
+    place,
+    el("div", { class: "below" }, heading, rows(plan), beyond(plan), el("div", { class: "row" }, go)),
+  );
   focusOn(heading);
 }
 
@@ -106,18 +129,40 @@ async function forget(root, plan) {
 
 function showReceipt(root, receipt) {
   const heading = el("h2", {}, "Receipt");
-  const save = button("Download the receipt", () => {
-    const text = `${JSON.stringify(receipt, null, 2)}\n`;
-    download(new Blob([text], { type: "application/json" }), `receipt-${receipt.subject}.json`);
-  }, { id: "receipt-download" });
+  const save = button(
+    "Download the receipt",
+    () => {
+      const text = `${JSON.stringify(receipt, null, 2)}\n`;
+      download(new Blob([text], { type: "application/json" }), `receipt-${receipt.subject}.json`);
+    },
+    { id: "receipt-download" },
+  );
   const shown = el(
     "div",
     { class: "notice good", id: "receipt" },
     heading,
-    el("p", {}, "Forgotten at ", time(receipt.at), ", under the name ", el("code", { class: "words" }, receipt.subject), ", which says nothing about you."),
-    receipt.rows.api_keys > 0 && el("p", {}, "The key went, too. Download the receipt now: once you leave, this page cannot show it again."),
+    el(
+      "p",
+      {},
+      "Forgotten at ",
+      time(receipt.at),
+      ", under the name ",
+      el("code", { class: "words" }, receipt.subject),
+      ", which says nothing about you.",
+    ),
+    receipt.rows.api_keys > 0 &&
+      el(
+        "p",
+        {},
+        "The key went, too. Download the receipt now: once you leave, this page cannot show it again.",
+      ),
     rows(receipt),
-    !receipt.log_emptied && el("p", { class: "notice warn" }, "Another reader kept the database's log from being emptied; ask for it again in a moment."),
+    !receipt.log_emptied &&
+      el(
+        "p",
+        { class: "notice warn" },
+        "Another reader kept the database's log from being emptied; ask for it again in a moment.",
+      ),
     beyond(receipt),
     el("div", { class: "row" }, save),
   );
@@ -137,8 +182,28 @@ function rows(receipt) {
     el(
       "table",
       {},
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "What"), el("th", { scope: "col", class: "number" }, "How many"))),
-      el("tbody", {}, given.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, ROWS[name] ?? name.replaceAll("_", " ")), el("td", { class: "number" }, value)))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("th", { scope: "col" }, "What"),
+          el("th", { scope: "col", class: "number" }, "How many"),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        given.map(([name, value]) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, ROWS[name] ?? name.replaceAll("_", " ")),
+            el("td", { class: "number" }, value),
+          ),
+        ),
+      ),
     ),
   );
 }
@@ -149,7 +214,11 @@ function beyond(receipt) {
     "div",
     {},
     el("h3", {}, "Beyond this server's reach"),
-    el("ul", { class: "bullets" }, receipt.beyond_reach.map((one) => el("li", {}, one))),
+    el(
+      "ul",
+      { class: "bullets" },
+      receipt.beyond_reach.map((one) => el("li", {}, one)),
+    ),
   );
 }
 

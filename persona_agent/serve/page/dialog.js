@@ -8,7 +8,10 @@ import { button, el, field, fresh, once } from "./dom.js";
  * With `typed`, the word has to be typed first: for what cannot be undone.
  */
 export async function consent({ title, text, action, danger = false, typed = null }) {
-  const word = typed === null ? null : el("input", { type: "text", id: "typed", autocomplete: "off", spellcheck: "false" });
+  const word =
+    typed === null
+      ? null
+      : el("input", { type: "text", id: "typed", autocomplete: "off", spellcheck: "false" });
   const error = el("p", { class: "error", role: "alert" });
   const check = () => {
     if (word === null || word.value.trim() === typed) return true;
@@ -47,7 +50,12 @@ function open({ title, parts, action, danger = false, answer }) {
       heading,
       parts,
       error,
-      el("div", { class: "row" }, button("Cancel", () => dialog.close()), go),
+      el(
+        "div",
+        { class: "row" },
+        button("Cancel", () => dialog.close()),
+        go,
+      ),
     );
     const dialog = el("dialog", { "aria-labelledby": heading.id }, body);
     let given = null;

@@ -23,14 +23,27 @@ export async function show({ root, signal }) {
         "div",
         { class: "empty", id: "no-recommender" },
         el("strong", {}, "This server has no recommender"),
-        el("p", {}, "Its operator can give it one: a trained model and a table of its items (recommend.folder and recommend.items). Everything else works without."),
+        el(
+          "p",
+          {},
+          "Its operator can give it one: a trained model and a table of its items (recommend.folder and recommend.items). Everything else works without.",
+        ),
       ),
     );
     return;
   }
   const list = el("div", { id: "offers" });
   const view = { list, signal, given: {} };
-  fill(root, el("p", { class: "lead" }, `Suggestions from what your memory says you like. Each ${server.noun} says why it is here.`), wishes(view), list);
+  fill(
+    root,
+    el(
+      "p",
+      { class: "lead" },
+      `Suggestions from what your memory says you like. Each ${server.noun} says why it is here.`,
+    ),
+    wishes(view),
+    list,
+  );
   await load(view);
 }
 
@@ -54,7 +67,10 @@ function wishes(view) {
     event.preventDefault();
     const year = (one) => (one.value.trim() ? Number(one.value) : null);
     const must = {
-      genres: genres.value.split(",").map((one) => one.trim()).filter(Boolean),
+      genres: genres.value
+        .split(",")
+        .map((one) => one.trim())
+        .filter(Boolean),
       from_year: year(from),
       to_year: year(to),
     };
@@ -68,21 +84,39 @@ async function load(view) {
   const body = { user_id: session.user, k: HOW_MANY, ...view.given };
   const { results } = await send("POST", "v1/recommendations", body, { signal: view.signal });
   if (!results.length) {
-    fill(view.list, el("p", { class: "empty" }, "Nothing fits: everything that does is known to you already."));
+    fill(
+      view.list,
+      el("p", { class: "empty" }, "Nothing fits: everything that does is known to you already."),
+    );
     return;
   }
-  fill(view.list, el("ol", { class: "cards" }, results.map((one) => offer(view, one))));
+  fill(
+    view.list,
+    el(
+      "ol",
+      { class: "cards" },
+      results.map((one) => offer(view, one)),
+    ),
+  );
   murmur(`${count(results.length, "suggestion")}, best first.`);
 }
 
 function offer(view, one) {
   const inside = el("div", { class: "below", hidden: true });
-  const why = button("How it was found", () => explain(view, one, why, inside), { kind: "quiet", "aria-expanded": "false" });
+  const why = button("How it was found", () => explain(view, one, why, inside), {
+    kind: "quiet",
+    "aria-expanded": "false",
+  });
   return el(
     "li",
     { class: "card", "data-item": one.item },
     el("h2", { class: "words" }, one.title || one.item),
-    el("div", { class: "meta" }, one.year > 0 && el("span", {}, one.year), one.genres.map((genre) => el("span", { class: "tag" }, genre))),
+    el(
+      "div",
+      { class: "meta" },
+      one.year > 0 && el("span", {}, one.year),
+      one.genres.map((genre) => el("span", { class: "tag" }, genre)),
+    ),
     el("p", { class: "words" }, one.why),
     el("div", { class: "row tight actions" }, why),
     inside,
@@ -95,7 +129,12 @@ async function explain(view, one, why, inside) {
   if (inside.hidden || inside.childElementCount) return;
   fill(inside, el("p", { class: "quiet" }, "Looking…"));
   try {
-    const told = await send("POST", "v1/recommendations/explain", { user_id: session.user, item: one.item }, { signal: view.signal });
+    const told = await send(
+      "POST",
+      "v1/recommendations/explain",
+      { user_id: session.user, item: one.item },
+      { signal: view.signal },
+    );
     fill(
       inside,
       el("p", { class: "quiet small" }, `Score ${number(told.score)}, made of:`),
@@ -121,6 +160,8 @@ function told(given) {
   if (given.kind === "popularity") return count(given.weight, "person", "people");
   if (given.kind !== "path") return given.titles.join(", ");
   return given.titles
-    .map((title, at) => (at === 0 ? title : ` → ${given.relations[at - 1] ? `${given.relations[at - 1]} → ` : ""}${title}`))
+    .map((title, at) =>
+      at === 0 ? title : ` → ${given.relations[at - 1] ? `${given.relations[at - 1]} → ` : ""}${title}`,
+    )
     .join("");
 }

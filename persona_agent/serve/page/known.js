@@ -27,7 +27,12 @@ export function memoryList(memories) {
         "li",
         {},
         el("span", { class: "quiet" }, time(one.when, { day: true })),
-        el("div", { class: "words" }, gist(one), one.outcome && [" ", el("span", { class: "tag outcome" }, `outcome: ${one.outcome}`)]),
+        el(
+          "div",
+          { class: "words" },
+          gist(one),
+          one.outcome && [" ", el("span", { class: "tag outcome" }, `outcome: ${one.outcome}`)],
+        ),
       ),
     ),
   );
@@ -68,5 +73,7 @@ function gist(memory) {
 /** Return what is to be said where some of the ids are no longer there; null where all are. */
 export function missing(ids, found) {
   const gone = ids.length - found.length;
-  return gone > 0 ? el("p", { class: "quiet small" }, `${count(gone, "memory", "memories")} of these were deleted since.`) : null;
+  return gone > 0
+    ? el("p", { class: "quiet small" }, `${count(gone, "memory", "memories")} of these were deleted since.`)
+    : null;
 }

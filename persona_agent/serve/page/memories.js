@@ -16,13 +16,33 @@ const SKIPPED = "It was not stored";
 export async function show({ root, signal }) {
   const list = el("section", { class: "part", id: "memories", "aria-labelledby": "list-heading" });
   const view = { list, signal };
-  fill(root, el("p", { class: "lead" }, "Everything that is remembered of what you said and did. Deleting is for good, and takes along what rested on it alone."), tools(view), list);
+  fill(
+    root,
+    el(
+      "p",
+      { class: "lead" },
+      "Everything that is remembered of what you said and did. Deleting is for good, and takes along what rested on it alone.",
+    ),
+    tools(view),
+    list,
+  );
   await all(view);
 }
 
 function tools(view) {
-  const input = el("input", { type: "search", id: "search", "aria-label": "Search your memories", placeholder: "Search, by meaning and by word", autocomplete: "off" });
-  const search = el("form", { class: "row", role: "search", id: "search-form" }, el("div", { class: "grow" }, input), el("button", { type: "submit", class: "button" }, "Search"));
+  const input = el("input", {
+    type: "search",
+    id: "search",
+    "aria-label": "Search your memories",
+    placeholder: "Search, by meaning and by word",
+    autocomplete: "off",
+  });
+  const search = el(
+    "form",
+    { class: "row", role: "search", id: "search-form" },
+    el("div", { class: "grow" }, input),
+    el("button", { type: "submit", class: "button" }, "Search"),
+  );
   search.addEventListener("submit", async (event) => {
     event.preventDefault();
     const text = input.value.trim();
@@ -43,7 +63,12 @@ async function all(view) {
     fill(
       view.list,
       el("h2", { id: "list-heading", class: "quiet small" }, "Latest first"),
-      el("div", { class: "empty", id: "no-memories" }, el("strong", {}, "Nothing is remembered yet"), el("p", {}, "What you say in a chat appears here, and you can add a memory yourself.")),
+      el(
+        "div",
+        { class: "empty", id: "no-memories" },
+        el("strong", {}, "Nothing is remembered yet"),
+        el("p", {}, "What you say in a chat appears here, and you can add a memory yourself."),
+      ),
     );
     return;
   }
@@ -51,7 +76,10 @@ async function all(view) {
   const further = el("div", {});
   const append = (found) => {
     cards.append(...found.results.map((one) => card(view, one)));
-    fill(further, found.next !== null && button("Show earlier memories", () => next(found.next), { id: "more-memories" }));
+    fill(
+      further,
+      found.next !== null && button("Show earlier memories", () => next(found.next), { id: "more-memories" }),
+    );
   };
   const next = async (cursor) => {
     const at = cards.childElementCount;
@@ -84,11 +112,24 @@ function card(view, memory, more = null) {
 async function found(view, text) {
   const body = { query: text, user_id: session.user, top_k: BEST, explain: true };
   const { results } = await send("POST", "v1/memories/search", body, { signal: view.signal });
-  const heading = el("h2", { id: "list-heading" }, results.length ? `Found for “${text}”, best first` : `Nothing was found for “${text}”`);
+  const heading = el(
+    "h2",
+    { id: "list-heading" },
+    results.length ? `Found for “${text}”, best first` : `Nothing was found for “${text}”`,
+  );
   fill(
     view.list,
-    el("div", { class: "row ends" }, heading, button("Show all", () => view.clear(), { kind: "quiet", id: "show-all" })),
-    el("ul", { class: "cards", id: "found" }, results.map((hit, place) => hitCard(view, hit, place + 1))),
+    el(
+      "div",
+      { class: "row ends" },
+      heading,
+      button("Show all", () => view.clear(), { kind: "quiet", id: "show-all" }),
+    ),
+    el(
+      "ul",
+      { class: "cards", id: "found" },
+      results.map((hit, place) => hitCard(view, hit, place + 1)),
+    ),
   );
   murmur(results.length ? `${count(results.length, "match", "matches")} found.` : "Nothing was found.");
 }
@@ -109,16 +150,23 @@ function hitCard(view, hit, place) {
 /** Say why a memory stands where it does: the parts of its score. */
 function explained(hit, place) {
   const parts = hit.explanation ?? {};
-  const of = (value, rank) => (rank === null || rank === undefined ? number(value) : `${number(value)} (place ${rank})`);
+  const of = (value, rank) =>
+    rank === null || rank === undefined ? number(value) : `${number(value)} (place ${rank})`;
   const rows = [];
   const row = (label, text) => rows.push(el("dt", {}, label), el("dd", {}, text));
   row("Score", number(hit.score, 4));
   if (typeof parts.cosine === "number") row("Alike in meaning", of(parts.cosine, parts.cosine_rank));
   if (typeof parts.bm25 === "number") row("Alike in words", of(parts.bm25, parts.bm25_rank));
   if (typeof parts.decay === "number" && parts.decay !== 1) row("Weight by age", number(parts.decay));
-  if (typeof parts.salience === "number" && parts.salience !== 1) row("Weight by salience", number(parts.salience));
+  if (typeof parts.salience === "number" && parts.salience !== 1)
+    row("Weight by salience", number(parts.salience));
   if (typeof parts.rerank === "number") row("Reranked", number(parts.rerank));
-  return el("details", { class: "small" }, el("summary", {}, `Match ${place}: why?`), el("dl", { class: "pairs" }, rows));
+  return el(
+    "details",
+    { class: "small" },
+    el("summary", {}, `Match ${place}: why?`),
+    el("dl", { class: "pairs" }, rows),
+  );
 }
 
 async function add(view) {

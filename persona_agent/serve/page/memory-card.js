@@ -62,7 +62,8 @@ function inside(memory, { card, draw, onDelete, more, signal }) {
         ROLES[memory.role] && el("span", { class: "tag" }, ROLES[memory.role]),
         memory.item && el("span", {}, `item ${memory.item}`),
         memory.metadata.channel && el("span", { class: "tag" }, `from ${memory.metadata.channel}`),
-        memory.metadata.implicit && el("span", { class: "tag warn" }, "outcome guessed from what you did next"),
+        memory.metadata.implicit &&
+          el("span", { class: "tag warn" }, "outcome guessed from what you did next"),
       ),
       el(
         "div",
@@ -95,7 +96,9 @@ async function correct(memory, card, draw) {
     action: "Save",
     save: async () => {
       const given = values();
-      const wanted = Object.fromEntries(PARTS.map(([name]) => [name, given[name]]).filter(([name, text]) => text !== (memory[name] ?? "")));
+      const wanted = Object.fromEntries(
+        PARTS.map(([name]) => [name, given[name]]).filter(([name, text]) => text !== (memory[name] ?? "")),
+      );
       if (!Object.keys(wanted).length) return memory;
       return send("PATCH", path(memory), { user_id: session.user, ...wanted });
     },
@@ -109,7 +112,10 @@ async function correct(memory, card, draw) {
 async function remove(memory, onDelete) {
   const yes = await consent({
     title: "Delete this memory?",
-    text: [el("blockquote", { class: "words" }, memory.memory), "It goes for good, and with it the facts and persona lines that rest on it alone."],
+    text: [
+      el("blockquote", { class: "words" }, memory.memory),
+      "It goes for good, and with it the facts and persona lines that rest on it alone.",
+    ],
     action: "Delete",
     danger: true,
   });
@@ -133,7 +139,9 @@ async function toggleHistory(memory, control, past, signal) {
 }
 
 function changeItem(change) {
-  const differ = PARTS.filter(([name]) => change.old && change.new && (change.old[name] ?? "") !== (change.new[name] ?? ""));
+  const differ = PARTS.filter(
+    ([name]) => change.old && change.new && (change.old[name] ?? "") !== (change.new[name] ?? ""),
+  );
   return el(
     "li",
     {},
@@ -143,8 +151,20 @@ function changeItem(change) {
         "ul",
         { class: "change" },
         differ.flatMap(([name]) => [
-          change.old[name] && el("li", { class: "removed" }, el("span", { class: "mark" }, "− Before"), el("del", { class: "words" }, change.old[name])),
-          change.new[name] && el("li", { class: "added" }, el("span", { class: "mark" }, "+ After"), el("ins", { class: "words" }, change.new[name])),
+          change.old[name] &&
+            el(
+              "li",
+              { class: "removed" },
+              el("span", { class: "mark" }, "− Before"),
+              el("del", { class: "words" }, change.old[name]),
+            ),
+          change.new[name] &&
+            el(
+              "li",
+              { class: "added" },
+              el("span", { class: "mark" }, "+ After"),
+              el("ins", { class: "words" }, change.new[name]),
+            ),
         ]),
       ),
   );

@@ -104,7 +104,10 @@ function onSubmit(form, input, missing, work) {
 async function suggest(list) {
   try {
     const { results } = await get("v1/operator/users", { query: { limit: 200 } });
-    fill(list, results.map((one) => el("option", { value: one.user_id })));
+    fill(
+      list,
+      results.map((one) => el("option", { value: one.user_id })),
+    );
   } catch (error) {
     if (!(error instanceof ApiError)) throw error; // suggestions are a help, no need
   }

@@ -13,7 +13,15 @@ const PAGE = 20;
 export async function show({ root, signal }) {
   const known = await get(mine(), { signal });
   if (!known.persona_version) {
-    fill(root, el("div", { class: "empty", id: "no-versions" }, el("strong", {}, "There are no versions yet"), el("p", {}, "Your first change, or the first alignment, makes one.")));
+    fill(
+      root,
+      el(
+        "div",
+        { class: "empty", id: "no-versions" },
+        el("strong", {}, "There are no versions yet"),
+        el("p", {}, "Your first change, or the first alignment, makes one."),
+      ),
+    );
     return;
   }
   const view = { root, signal, versions: [], next: null };
@@ -22,7 +30,10 @@ export async function show({ root, signal }) {
 }
 
 async function more(view) {
-  const page = await get(mine("/persona/versions"), { query: { limit: PAGE, cursor: view.next }, signal: view.signal });
+  const page = await get(mine("/persona/versions"), {
+    query: { limit: PAGE, cursor: view.next },
+    signal: view.signal,
+  });
   view.versions.push(...page.results);
   view.next = page.next;
 }
@@ -31,14 +42,27 @@ function draw(view) {
   const latest = view.versions[0].version;
   fill(
     view.root,
-    el("p", { class: "lead" }, "Nothing is lost: each change of your persona, by you or by an alignment, is a version. Compare any two, and go back to any."),
+    el(
+      "p",
+      { class: "lead" },
+      "Nothing is lost: each change of your persona, by you or by an alignment, is a version. Compare any two, and go back to any.",
+    ),
     view.versions.length > 1 && comparing(view),
     el(
       "section",
       { class: "part", "aria-labelledby": "versions-heading" },
       el("h2", { id: "versions-heading" }, "Versions"),
-      el("ol", { class: "versions", id: "versions", reversed: true }, view.versions.map((one) => card(view, one, latest))),
-      view.next !== null && el("div", {}, button("Show earlier versions", () => earlier(view), { id: "more-versions" })),
+      el(
+        "ol",
+        { class: "versions", id: "versions", reversed: true },
+        view.versions.map((one) => card(view, one, latest)),
+      ),
+      view.next !== null &&
+        el(
+          "div",
+          {},
+          button("Show earlier versions", () => earlier(view), { id: "more-versions" }),
+        ),
     ),
   );
 }
@@ -60,10 +84,19 @@ function card(view, persona, latest) {
       "div",
       { class: "row ends" },
       el("div", { class: "row" }, heading, isLatest && el("span", { class: "tag accent" }, "In use")),
-      !isLatest && button("Go back to this", () => back(view, persona), { kind: "quiet", "aria-label": `Go back to version ${persona.version}` }),
+      !isLatest &&
+        button("Go back to this", () => back(view, persona), {
+          kind: "quiet",
+          "aria-label": `Go back to version ${persona.version}`,
+        }),
     ),
     el("p", {}, versionOrigin(persona), persona.note && el("span", { class: "quiet" }, `: ${persona.note}`)),
-    el("div", { class: "meta" }, persona.created && time(persona.created), el("span", {}, count(persona.lines.length, "line"))),
+    el(
+      "div",
+      { class: "meta" },
+      persona.created && time(persona.created),
+      el("span", {}, count(persona.lines.length, "line")),
+    ),
     scores(persona.scores),
     whatChanged(view, persona),
   );
@@ -77,9 +110,19 @@ function scores(given) {
     { class: "scores" },
     el("span", { class: "tag" }, `${right.name}: ${right.before} → ${right.after}`),
     given.loglik_after !== undefined &&
-      el("span", { class: "tag" }, `Log-likelihood: ${number(given.loglik_before)} → ${number(given.loglik_after)}`),
-    given.gain !== undefined && el("span", { class: "tag good" }, `Gain ${signed(given.gain)} over a margin of ${number(given.margin)}`),
-    given.held_out !== undefined && el("span", { class: "tag" }, `On ${count(given.held_out, "unseen interaction")}`),
+      el(
+        "span",
+        { class: "tag" },
+        `Log-likelihood: ${number(given.loglik_before)} → ${number(given.loglik_after)}`,
+      ),
+    given.gain !== undefined &&
+      el(
+        "span",
+        { class: "tag good" },
+        `Gain ${signed(given.gain)} over a margin of ${number(given.margin)}`,
+      ),
+    given.held_out !== undefined &&
+      el("span", { class: "tag" }, `On ${count(given.held_out, "unseen interaction")}`),
     given.tried !== undefined && el("span", { class: "tag" }, `${count(given.tried, "proposal")} tried`),
   );
 }
@@ -91,7 +134,10 @@ function whatChanged(view, persona) {
     if (!found.open || inside.dataset.done) return;
     inside.dataset.done = "yes";
     try {
-      fill(inside, changes(await get(mine("/persona/diff"), { query: { new: persona.version }, signal: view.signal })));
+      fill(
+        inside,
+        changes(await get(mine("/persona/diff"), { query: { new: persona.version }, signal: view.signal })),
+      );
     } catch (error) {
       delete inside.dataset.done;
       fill(inside, el("p", { class: "error" }, error.message));
@@ -105,21 +151,37 @@ function comparing(view) {
     el(
       "select",
       { id },
-      view.versions.map((one, place) => el("option", { value: one.version, selected: place === chosen }, `Version ${one.version}`)),
+      view.versions.map((one, place) =>
+        el("option", { value: one.version, selected: place === chosen }, `Version ${one.version}`),
+      ),
     );
   const old = pick("compare-old", 1);
   const fresh = pick("compare-new", 0);
   const told = el("div", { id: "comparison", "aria-live": "polite" });
-  const compare = button("Compare", async () => {
-    const query = { old: old.value, new: fresh.value };
-    const found = await get(mine("/persona/diff"), { query, signal: view.signal });
-    fill(told, el("p", { class: "quiet" }, `From version ${found.old_version} to version ${found.new_version}:`), changes(found));
-  }, { id: "compare" });
+  const compare = button(
+    "Compare",
+    async () => {
+      const query = { old: old.value, new: fresh.value };
+      const found = await get(mine("/persona/diff"), { query, signal: view.signal });
+      fill(
+        told,
+        el("p", { class: "quiet" }, `From version ${found.old_version} to version ${found.new_version}:`),
+        changes(found),
+      );
+    },
+    { id: "compare" },
+  );
   return el(
     "section",
     { class: "card", "aria-labelledby": "compare-heading" },
     el("h2", { id: "compare-heading" }, "Compare"),
-    el("div", { class: "row compare" }, el("div", { class: "grow" }, field("From", old)), el("div", { class: "grow" }, field("To", fresh)), compare),
+    el(
+      "div",
+      { class: "row compare" },
+      el("div", { class: "grow" }, field("From", old)),
+      el("div", { class: "grow" }, field("To", fresh)),
+      compare,
+    ),
     told,
   );
 }
@@ -130,7 +192,11 @@ async function back(view, persona) {
     text: [
       "Its lines become a new version, which is in use from then on. The present one stays in the timeline.",
       persona.lines.length
-        ? el("ul", { class: "bullets" }, persona.lines.map((one) => el("li", { class: "words" }, one.text)))
+        ? el(
+            "ul",
+            { class: "bullets" },
+            persona.lines.map((one) => el("li", { class: "words" }, one.text)),
+          )
         : "It has no lines.",
     ],
     action: "Go back",

@@ -28,12 +28,23 @@ export function usedOf(headers) {
 export function knew(used, signal) {
   if (used.state === "degraded") {
     const why = REASONS[used.reason] ?? "something failed on the server";
-    return el("p", { class: "tag warn", "data-used": "degraded" }, `This answer came without memory: ${why}.`);
+    return el(
+      "p",
+      { class: "tag warn", "data-used": "degraded" },
+      `This answer came without memory: ${why}.`,
+    );
   }
-  if (used.state === "off") return el("p", { class: "tag", "data-used": "off" }, "Your memory was not asked.");
-  if (used.state !== "used") return el("p", { class: "tag", "data-used": "none" }, "Nothing was known for this answer.");
+  if (used.state === "off")
+    return el("p", { class: "tag", "data-used": "off" }, "Your memory was not asked.");
+  if (used.state !== "used")
+    return el("p", { class: "tag", "data-used": "none" }, "Nothing was known for this answer.");
   const inside = el("div", { class: "evidence" });
-  const shown = el("details", { class: "small", "data-used": "used" }, el("summary", {}, headline(used)), inside);
+  const shown = el(
+    "details",
+    { class: "small", "data-used": "used" },
+    el("summary", {}, headline(used)),
+    inside,
+  );
   shown.addEventListener("toggle", async () => {
     if (!shown.open || inside.childElementCount) return;
     fill(inside, el("p", { class: "quiet" }, "Looking…"));

@@ -61,9 +61,19 @@ export function percent(share) {
  */
 export function metric(before, after) {
   if (before < 0 || after < 0) {
-    return { name: "Off by, on average", before: number(-before), after: number(-after), change: signed(before - after) };
+    return {
+      name: "Off by, on average",
+      before: number(-before),
+      after: number(-after),
+      change: signed(before - after),
+    };
   }
-  return { name: "Predicted right", before: percent(before), after: percent(after), change: `${signed(100 * (after - before), 0)} points` };
+  return {
+    name: "Predicted right",
+    before: percent(before),
+    after: percent(after),
+    change: `${signed(100 * (after - before), 0)} points`,
+  };
 }
 
 /** Return a count with its noun: "1 memory", "2 memories". */
