@@ -75,25 +75,23 @@ def install() -> str | None:
             reasons.append(f"{command[0]}: {error}")
             continue
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            reasons.append(f"{' '.join(command)}: {said[-1] if said else done.returncode}")
+            reasons.append(f"{' '.join(command)}: {_reason(done.stderr or done.stdout)}")
     return None if find() is not None else "; ".join(reasons)
+
+
+def _reason(said: str) -> str:
+    """Return the line of an installer's words that says what went wrong."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("E:", "Error:"))]
+    return (errors or lines or ["it did not say why"])[-1]
 
 
 def _ways() -> list[list[str]]:
     ways = []
     if shutil.which("apt-get") and os.geteuid() == 0:
-        ways.append(["apt-get", "update", "-qq"])
+        ways.append("apt-get update -qq".split())
         ways.append(
-            [
-                "apt-get",
-                "install",
-                "-qq",
-                "-y",
-                "--no-install-recommends",
-                "chromium",
-                "fonts-dejavu-core",
-            ]
+            "apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core".split()
         )
     return [*ways, [sys.executable, "-m", "playwright", "install", "chromium"]]
 

@@ -30,14 +30,10 @@ export async function showCost({ root, signal }) {
       { name: "Tokens in", value: number(cost.prompt_tokens), note: `${number(cost.cached_tokens)} from a cache` },
       { name: "Tokens out", value: number(cost.completion_tokens) },
       { name: "Seconds", value: number(cost.seconds, 1), note: "of alignment" },
-      {
-        name: "Learning since the start",
-        value: number(cost.learning_tokens_since_start),
-        note: "tokens, facts and alignments, of this process",
-      },
+      { name: "All learning", value: number(cost.learning_tokens_since_start), note: "tokens, since this process began" },
     ]),
     done.length
-      ? table("What the latest alignments cost", COLUMNS, done)
+      ? [el("h3", {}, "The latest alignments"), table("What the latest alignments cost", COLUMNS, done)]
       : el("p", { class: "empty" }, "No alignment has ended yet."),
   );
 }

@@ -39,10 +39,14 @@ async function metrics(signal) {
 function verdict(state) {
   const works = state.status === "ready";
   return el(
-    "p",
+    "div",
     { class: works ? "notice good" : "notice bad", id: "ready" },
-    el("strong", {}, works ? "Ready. " : "Not ready. "),
-    works ? "Chats are answered and remembered." : "What does not work is named below.",
+    el(
+      "p",
+      {},
+      el("strong", {}, works ? "Ready. " : "Not ready. "),
+      works ? "Chats are answered and remembered." : "What does not work is named below.",
+    ),
   );
 }
 
@@ -67,10 +71,10 @@ function since(figures, waiting) {
   return [
     { name: "Requests", value: number(requests), note: `${number(failed)} failed` },
     { name: "Chats", value: number(chats), note: `${number(without)} had to do without memory` },
-    { name: "Knowing the user", value: atMost(figures, 0.5), note: `99%: ${atMost(figures, 0.99)}` },
+    { name: "Recall", value: atMost(figures, 0.5), note: `99%: ${atMost(figures, 0.99)}` },
     { name: "Turns waiting", value: number(waiting), note: `${number(lost)} lost` },
     {
-      name: "Work in the background",
+      name: "Background",
       value: number(total(figures, "persona_agent_jobs_total")),
       note: count(total(figures, "persona_agent_learning_tokens_total"), "token"),
     },

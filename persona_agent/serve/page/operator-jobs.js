@@ -7,7 +7,7 @@ import { table } from "./table.js";
 import { count, number, time } from "./words.js";
 
 const STATES = { waiting: "Waiting", running: "Running", retry: "To be tried again", dead: "Given up" };
-const KINDS = { facts: "Facts from what was said", summaries: "Summaries", align: "Alignment" };
+const KINDS = { facts: "Facts", summaries: "Summaries", align: "Alignment" };
 const ENDED = { queued: "Waiting", running: "Running", done: "Done", failed: "Failed" };
 const MOST = 200;
 
@@ -34,7 +34,7 @@ export async function showJobs({ root, signal, redraw, asked }) {
         asked.state = state;
         await redraw();
       }),
-      dead > 0 && button(`Run all ${number(dead)} again`, () => again(null), { id: "run-all" }),
+      dead > 1 && button(`Run all ${number(dead)} again`, () => again(null), { id: "run-all" }),
     ),
     jobs.results.length ? table("Jobs", columns(again), jobs.results) : nothing(wanted),
     el("h3", { id: "alignments" }, "Latest alignments"),
@@ -70,7 +70,7 @@ function columns(again) {
     { head: "Due", cell: (one) => (one.state === "dead" ? "–" : time(one.due)) },
     { head: "What went wrong", cell: (one) => one.error ?? "–" },
     {
-      head: "Do",
+      head: "Action",
       cell: (one) =>
         one.state === "dead"
           ? button("Run again", () => again([one.id]), { "aria-label": `Run again for ${one.user_id}` })

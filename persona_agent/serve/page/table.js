@@ -5,6 +5,7 @@ import { el } from "./dom.js";
 /**
  * Return a table within a region that scrolls by itself where it is too wide.
  *
+ * The caption is for screen readers: eyes have the heading above.
  * `columns` are `{ head, cell, numeric }`: the heading, a function from a thing to what its cell
  * holds, and whether those are numbers. The first column names the row.
  */
@@ -13,7 +14,7 @@ export function table(caption, columns, things) {
   const made = el(
     "table",
     {},
-    el("caption", {}, caption),
+    el("caption", { class: "unseen" }, caption),
     el("thead", {}, el("tr", {}, head)),
     el("tbody", {}, rows(columns, things)),
   );
