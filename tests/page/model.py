@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from persona_agent.serve.errors import ApiError
@@ -19,18 +21,36 @@ NOTES = {  # what people say of themselves, and what is to be learned from it
     "Subtitles are fine, dubbing is not.": "Prefers subtitles to dubbing.",
 }
 ANSWER = "You gave noir its stars: try Night and the City tonight, with subtitles."
+PATIENCE_S = 120
 BROKEN = "break off"  # what makes the model fail when a user says it
 
 
-def answer(request: ModelRequest) -> str | list[float]:
-    """Answer what learning asks: likely stars, facts, critiques and rewrites."""
-    if request.choices:
-        return _stars(request)
-    if request.purpose == "facts":
-        return json.dumps({"facts": _facts(request.messages[-1].content)})
-    if request.schema is not None:
-        return json.dumps({"lines": ["Is hard to please."]})
-    return "The stars follow the genre."
+class Learning:
+    """Answers what learning asks; an alignment's critiques wait while it is `held`."""
+
+    def __init__(self) -> None:
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold alignments, in the middle of a round, until the block ends."""
+        self._goes_on.clear()
+        try:
+            yield
+        finally:
+            self._goes_on.set()
+
+    def answer(self, request: ModelRequest) -> str | list[float]:
+        """Answer: likely stars, facts, critiques and rewrites."""
+        if request.choices:
+            return _stars(request)
+        if request.purpose == "facts":
+            return json.dumps({"facts": _facts(request.messages[-1].content)})
+        if request.schema is not None:
+            return json.dumps({"lines": ["Is hard to please."]})
+        assert self._goes_on.wait(PATIENCE_S), "nobody let the alignment go on"
+        return "The stars follow the genre."
 
 
 def _stars(request: ModelRequest) -> list[float]:

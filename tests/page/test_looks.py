@@ -53,7 +53,7 @@ def known(world: World) -> Person:
 def test_nothing_keeps_people_out_of_a_section(
     visit: Callable[..., Visit], known: Person, scheme: str
 ) -> None:
-    made = visit(known, color_scheme=scheme, bypass_csp=True)
+    made = visit(known, color_scheme=scheme)
     for section in SECTIONS:
         page = made.go(section)
         assert (section, faults(page)) == (section, [])
@@ -63,13 +63,50 @@ def test_nothing_keeps_people_out_of_a_section(
 def test_nothing_keeps_people_out_of_the_operators_views(
     visit: Callable[..., Visit], known: Person, world: World, scheme: str
 ) -> None:
-    made = visit(color_scheme=scheme, bypass_csp=True)
+    made = visit(color_scheme=scheme)
     assert faults(made.page) == []  # where one signs in
     made.page.goto(f"{world.url}/#operators")
     made.sign_in(world.running.key("operator"))
     for view in VIEWS:
         show(made, view)
         assert (view, faults(made.page)) == (view, [])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nothing_keeps_people_out_of_what_opens(
+    visit: Callable[..., Visit], known: Person, scheme: str
+) -> None:
+    made = visit(known, color_scheme=scheme)
+    page = made.page
+
+    def opens(control: str, shown: str) -> None:
+        page.get_by_role("main").get_by_role("button", name=control).first.click()
+        expect(page.get_by_text(shown).first).to_be_visible()
+        assert (control, faults(page)) == (control, [])
+
+    opens("Why?", "The memories it rests on")
+    opens("Edit", "What should it say?")
+    page.get_by_role("button", name="Cancel").click()
+    opens("Remove", "Remove this line?")
+    page.get_by_role("button", name="Cancel").click()
+    made.go("Timeline")
+    page.get_by_text("What changed").first.click()
+    opens("Compare", "From version")
+    made.go("Memories")
+    opens("History", "What happened to it")
+    opens("Add a memory", "What was answered")
+    page.get_by_role("button", name="Cancel").click()
+    made.go("For you")
+    opens("How it was found", "made of:")
+    made.go("Chat")
+    page.get_by_label("Your message").fill("Which film with subtitles?")
+    opens("Send", "Good answer")
+    expect(page.locator("#talk > [aria-busy=true]")).to_have_count(0)
+    page.locator("[data-used=used] summary").click()
+    assert ("what was used", faults(page)) == ("what was used", [])
+    made.go("My data")
+    opens("See what would go", "What would go")
+    opens("Forget me…", "to confirm")
 
 
 def show(visit: Visit, view: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.page.visit import Visit
+from tests.page.visit import Visit, visiting
 from tests.page.world import REMEMBERED, TROUBLED, World
+from tests.page.world import world as a_world
 
 
 @pytest.fixture
@@ -74,6 +76,8 @@ def test_more_users_come_when_they_are_asked_for(operator: Visit, world: World) 
 
 def test_a_job_that_was_given_up_says_why_and_runs_again(operator: Visit, world: World) -> None:
     page = view(operator, "Jobs")
+    page.get_by_label("Show").select_option("dead")
+    expect(page.get_by_label("Show")).to_be_focused()
     assert "BackendTimeout: the model did not answer in 120 s" in row_of_job(page)
     page.get_by_role("button", name=f"Run again for {TROUBLED}").click()
     expect(page.get_by_role("status")).to_have_text("1 job runs again.")
@@ -103,6 +107,18 @@ def test_health_says_what_works_and_what_does_not(operator: Visit, world: World)
         world.model.is_away = False
     page.get_by_role("button", name="Refresh").click()
     expect(page.locator("#ready")).to_have_text("Ready. Chats are answered and remembered.")
+
+
+def test_health_goes_without_figures_that_are_off(browser: Browser, tmp_path: Path) -> None:
+    with (
+        a_world(tmp_path, recommends=False, metrics=False) as plain,
+        visiting(browser, plain.url) as made,
+    ):
+        made.expects(404)
+        made.page.goto(f"{plain.url}/#operators")
+        made.sign_in(plain.running.key("operator"))
+        expect(made.page.locator("#ready")).to_contain_text("Ready.")
+        expect(made.page.get_by_text("Figures are off on this server")).to_be_visible()
 
 
 def test_cost_is_what_alignments_asked_of_the_model(operator: Visit, world: World) -> None:

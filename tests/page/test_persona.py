@@ -115,7 +115,12 @@ def test_an_alignment_is_followed_and_its_end_is_told(
     person = world.person()
     made = visit(person)
     page = made.page
-    page.get_by_role("button", name="Align now").click()
+    with world.learning.held():
+        page.get_by_role("button", name="Align now").click()
+        expect(page.locator("#align-told")).to_contain_text("put to the model so far")
+        expect(page.get_by_role("progressbar")).to_be_visible()
+        page.reload()  # it goes on meanwhile, and is followed again
+        expect(page.locator("#align-told")).to_contain_text("put to the model so far")
     result = page.locator("#align-result")
     expect(result).to_contain_text("Accepted: version 2 is in use")
     expect(result.get_by_role("listitem").filter(has_text="Rates noir")).to_contain_text("+ Added")

@@ -25,10 +25,9 @@ from persona_agent.serve.config import Config
 from persona_agent.serve.service import Parts
 from persona_agent.types import FloatArray, Interaction, Scope
 from tests.page.films import FILMS, Film
-from tests.page.model import NOTES, Talking, answer
+from tests.page.model import NOTES, PATIENCE_S, Learning, Talking
 from tests.serve.conftest import Running, listening
 
-PATIENCE_S = 120
 RATED = 40  # films of a person; an alignment needs 26
 RATED_LATER = 12  # the next needs so many that it has not seen
 REMEMBERED = RATED + len(NOTES)
@@ -59,10 +58,13 @@ class Person:
 class World:
     """A running server and its people; each test takes people of its own."""
 
-    def __init__(self, running: Running, embedder: Embedder, model: Talking) -> None:
+    def __init__(
+        self, running: Running, embedder: Embedder, learning: Learning, model: Talking
+    ) -> None:
         self.running = running
         self.url = running.url
         self.embedder = embedder
+        self.learning = learning
         self.model = model
         self._named: Counter[str] = Counter()
 
@@ -121,22 +123,29 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, *, recommends: bool = True, pause_s: float = 0.02) -> Iterator[World]:
-    """Give a server on a database in a folder; without `recommends` it has no recommender."""
+def world(
+    folder: Path, *, recommends: bool = True, pause_s: float = 0.02, **settings: Any
+) -> Iterator[World]:
+    """Give a server on a database in a folder; without `recommends` it has no recommender.
+
+    `settings` are those of a Config, beside the ones that it needs.
+    """
     _trouble(folder / "persona.db")
-    embedder, talking = Embedder(), Talking(pause_s)
+    embedder, learning, talking = Embedder(), Learning(), Talking(pause_s)
     config = Config.model_validate(
         {
             "database": str(folder / "persona.db"),
             "embedder": "hash",
             "learn": {"every_s": 0.05, "align": False},
             "recommend": _shop(folder) if recommends else {},
+            "memory": {"deadline_s": PATIENCE_S / 2},
             "journal_sync": False,
+            **settings,
         }
     )
-    parts = Parts(FakeLLM(answer), talking, embedder)
+    parts = Parts(FakeLLM(learning.answer), talking, embedder)
     with listening(create_app(config, parts)) as running:
-        yield World(running, embedder, talking)
+        yield World(running, embedder, learning, talking)
 
 
 def _trouble(database: Path) -> None:
