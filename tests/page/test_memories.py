@@ -135,7 +135,10 @@ def test_who_is_forgotten_sees_first_what_would_go_and_gets_a_receipt(
     assert told["dry_run"] is False
     assert told["rows"]["events"] == REMEMBERED
     assert person.user not in json.dumps(told)
-    with world.client(person) as web:
-        assert web.get("/v1/memories").json()["results"] == []
-    made.go("About me")
-    expect(page.get_by_text("Nothing is known about you yet")).to_be_visible()
+    with world.running.client(world.running.key("many-users")) as web:
+        asked = {"user_id": person.user}
+        assert web.get("/v1/memories", params=asked).json()["results"] == []
+    expect(receipt).to_contain_text("Your key went, too, and you are signed out.")
+    page.get_by_role("link", name="Sign in with another key").click()
+    expect(page.get_by_label("Your key")).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0

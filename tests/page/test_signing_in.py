@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from persona_agent.serve import auth
-from tests.page.visit import Visit
+from tests.page.visit import Visit, visiting
 from tests.page.world import World
+from tests.page.world import world as a_world
 
 
 def kept(visit: Visit) -> str:
@@ -76,3 +78,19 @@ def test_a_key_that_is_revoked_ends_the_visit_and_says_so(
     made.page.get_by_role("link", name="Timeline").click()
     expect(made.page.get_by_label("Your key")).to_be_visible()
     expect(made.page.locator("#alert")).to_contain_text("was revoked")
+
+
+def test_a_server_that_asks_for_no_key_asks_whose_memory_alone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with (
+        a_world(tmp_path, recommends=False, auth="off") as plain,
+        visiting(browser, plain.url) as made,
+    ):
+        person = plain.person()
+        made.page.get_by_label("Person").fill(person.user)
+        made.page.get_by_role("button", name="Show this memory").click()
+        expect(made.heading("About me")).to_be_visible()
+        made.settled()
+        expect(made.page.get_by_role("button", name="Sign out")).to_have_count(0)
+        expect(made.go("Memories").locator("[data-memory]").first).to_be_visible()

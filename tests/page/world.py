@@ -73,8 +73,7 @@ class World:
         person = self.stranger(name)
         rated = [_rating(film, place) for place, film in enumerate(FILMS[:RATED])]
         said = [{"query": text, "when": _when(RATED + place)} for place, text in enumerate(NOTES)]
-        with self.client(person) as web:
-            _ok(web.post("/v1/memories", json={"memories": [*rated, *said]}))
+        self._remember(person, [*rated, *said])
         return person
 
     def stranger(self, name: str = "bo") -> Person:
@@ -106,12 +105,15 @@ class World:
         rated = [
             _rating(film, 60 + place) for place, film in enumerate(FILMS[RATED:][:RATED_LATER])
         ]
-        with self.client(person) as web:
-            _ok(web.post("/v1/memories", json={"memories": rated}))
+        self._remember(person, rated)
 
     def client(self, person: Person) -> httpx.Client:
         """Return a client with a person's key."""
         return self.running.client(person.key)
+
+    def _remember(self, person: Person, memories: list[dict[str, Any]]) -> None:  # Any: JSON
+        with self.client(person) as web:
+            _ok(web.post("/v1/memories", json={"user_id": person.user, "memories": memories}))
 
     def _until(self, ask: Callable[[], Any], fits: Callable[[Any], bool]) -> Any:  # Any: JSON
         until = time.monotonic() + PATIENCE_S

@@ -44,7 +44,7 @@ async function route() {
   }
   const open = sections();
   const [name, ...rest] = location.hash.slice(1).split("/");
-  const lacksPerson = session.user === "" && isForPeople(name);
+  const lacksPerson = session.user === "" && (name === "" || isForPeople(name));
   if (actsForMany() && (name === "person" || lacksPerson || !open.length)) {
     title("Whose memory?");
     choosePerson(main, { done: () => arrive(lacksPerson) });
@@ -183,6 +183,11 @@ async function signOut() {
   say("You are signed out. The key is forgotten in this tab.");
 }
 
+// The key went with the person's data: what is shown stays, the rest needs another key.
+document.addEventListener("key-gone", () => {
+  leave();
+  drawSide();
+});
 document.addEventListener("signed-out", async (event) => {
   leave();
   await route();
