@@ -128,6 +128,7 @@ async function forget(root, plan) {
 }
 
 function showReceipt(root, receipt) {
+  const keyGone = receipt.rows.api_keys > 0 && session.me.user_id !== null;
   const heading = el("h2", {}, "Receipt");
   const save = button(
     "Download the receipt",
@@ -150,11 +151,11 @@ function showReceipt(root, receipt) {
       el("code", { class: "words" }, receipt.subject),
       ", which says nothing about you.",
     ),
-    receipt.rows.api_keys > 0 &&
+    keyGone &&
       el(
         "p",
         {},
-        "The key went, too. Download the receipt now: once you leave, this page cannot show it again.",
+        "Your key went, too, and you are signed out. Download the receipt now: once you leave, this page cannot show it again.",
       ),
     rows(receipt),
     !receipt.log_emptied &&
@@ -164,9 +165,10 @@ function showReceipt(root, receipt) {
         "Another reader kept the database's log from being emptied; ask for it again in a moment.",
       ),
     beyond(receipt),
-    el("div", { class: "row" }, save),
+    el("div", { class: "row" }, save, keyGone && el("a", { href: "#about" }, "Sign in with another key")),
   );
   fill(root, kept({ memories: 0, persona_version: 0 }), shown);
+  if (keyGone) document.dispatchEvent(new CustomEvent("key-gone"));
   say("You are forgotten. The receipt is shown.");
   focusOn(heading);
 }
