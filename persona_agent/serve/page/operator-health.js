@@ -45,20 +45,20 @@ function verdict(state) {
       "p",
       {},
       el("strong", {}, works ? "Ready. " : "Not ready. "),
-      works ? "Chats are answered and remembered." : "What does not work is named below.",
+      works ? "Chats are answered and remembered." : "What does not work, or not yet, is named below.",
     ),
   );
 }
 
 function part(name, state) {
   const told = state.parts[name];
-  const works = told === "ok";
+  const [kind, word] = told === "ok" ? ["good", "Works"] : told === "loading" ? ["warn", "Loads"] : ["bad", "Fails"];
   return el(
     "li",
     {},
-    el("span", { class: works ? "tag good" : "tag bad" }, works ? "Works" : "Fails"),
+    el("span", { class: `tag ${kind}` }, word),
     el("span", { class: "part-name" }, PARTS[name]),
-    !works && el("span", { class: "quiet" }, told),
+    kind === "bad" && el("span", { class: "quiet" }, told),
   );
 }
 
