@@ -6,12 +6,12 @@ import { table, tiles } from "./table.js";
 import { number, time } from "./words.js";
 
 const COLUMNS = [
-  { head: "User", cell: (one) => one.user_id },
+  { head: "User", cell: (one) => one.user_id, kind: "long" },
   { head: "Ended", cell: (one) => time(one.updated) },
-  { head: "Requests", cell: (one) => number(one.result.usage.requests), numeric: true },
-  { head: "Tokens in", cell: (one) => number(one.result.usage.prompt_tokens), numeric: true },
-  { head: "Tokens out", cell: (one) => number(one.result.usage.completion_tokens), numeric: true },
-  { head: "Seconds", cell: (one) => number(one.result.seconds ?? 0, 1), numeric: true },
+  { head: "Requests", cell: (one) => number(one.result.usage.requests), kind: "number" },
+  { head: "Tokens in", cell: (one) => number(one.result.usage.prompt_tokens), kind: "number" },
+  { head: "Tokens out", cell: (one) => number(one.result.usage.completion_tokens), kind: "number" },
+  { head: "Seconds", cell: (one) => number(one.result.seconds ?? 0, 1), kind: "number" },
   { head: "Persona", cell: (one) => (one.result.accepted ? `version ${one.result.version}` : "unchanged") },
 ];
 

@@ -64,11 +64,11 @@ function chooser(counts, wanted, choose) {
 function columns(again) {
   return [
     { head: "Work", cell: (one) => KINDS[one.kind] ?? one.kind },
-    { head: "User", cell: (one) => one.user_id },
+    { head: "User", cell: (one) => one.user_id, kind: "long" },
     { head: "State", cell: (one) => el("span", { class: one.state === "dead" ? "tag bad" : "tag" }, STATES[one.state]) },
-    { head: "Attempts", cell: (one) => number(one.attempts), numeric: true },
+    { head: "Attempts", cell: (one) => number(one.attempts), kind: "number" },
     { head: "Due", cell: (one) => (one.state === "dead" ? "–" : time(one.due)) },
-    { head: "What went wrong", cell: (one) => one.error ?? "–" },
+    { head: "What went wrong", cell: (one) => one.error ?? "–", kind: "long" },
     {
       head: "Action",
       cell: (one) =>
@@ -80,10 +80,10 @@ function columns(again) {
 }
 
 const ALIGNMENTS = [
-  { head: "User", cell: (one) => one.user_id },
+  { head: "User", cell: (one) => one.user_id, kind: "long" },
   { head: "State", cell: (one) => el("span", { class: one.state === "failed" ? "tag bad" : "tag" }, ENDED[one.state]) },
   { head: "Asked for", cell: (one) => time(one.created) },
-  { head: "Outcome", cell: outcome },
+  { head: "Outcome", cell: outcome, kind: "long" },
 ];
 
 function outcome(one) {

@@ -8,8 +8,8 @@ import { time } from "./words.js";
 const SCOPES = { "many-users": "many users", operator: "operators' routes" };
 const COLUMNS = [
   { head: "Key", cell: (one) => el("code", {}, one.id) },
-  { head: "Name", cell: (one) => one.name || "–" },
-  { head: "Speaks for", cell: (one) => one.user ?? "nobody by itself" },
+  { head: "Name", cell: (one) => one.name || "–", kind: "long" },
+  { head: "Speaks for", cell: (one) => one.user ?? "nobody by itself", kind: "long" },
   { head: "May", cell: (one) => one.scopes.map((scope) => SCOPES[scope] ?? scope).join(", ") || "its own user" },
   { head: "Made", cell: (one) => time(one.created, { day: true }) },
   { head: "State", cell: state },

@@ -9,9 +9,9 @@ import { count, number, time } from "./words.js";
 
 const PAGE = 50;
 const COLUMNS = [
-  { head: "User", cell: name },
-  { head: "Memories", cell: (one) => number(one.memories), numeric: true },
-  { head: "Facts", cell: (one) => number(one.facts), numeric: true },
+  { head: "User", cell: name, kind: "long" },
+  { head: "Memories", cell: (one) => number(one.memories), kind: "number" },
+  { head: "Facts", cell: (one) => number(one.facts), kind: "number" },
   { head: "Persona", cell: (one) => (one.persona_version ? `version ${one.persona_version}` : "none yet") },
   { head: "Since", cell: (one) => time(one.created, { day: true }) },
   { head: "Latest memory", cell: (one) => (one.latest === null ? "none" : time(one.latest)) },

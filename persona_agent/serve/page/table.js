@@ -6,11 +6,12 @@ import { el } from "./dom.js";
  * Return a table within a region that scrolls by itself where it is too wide.
  *
  * The caption is for screen readers: eyes have the heading above.
- * `columns` are `{ head, cell, numeric }`: the heading, a function from a thing to what its cell
- * holds, and whether those are numbers. The first column names the row.
+ * `columns` are `{ head, cell, kind }`: the heading, a function from a thing to what its cell holds,
+ * and "number" for figures, "long" for ids and sentences, which may break anywhere. The first column
+ * names the row.
  */
 export function table(caption, columns, things) {
-  const head = columns.map((one) => el("th", { scope: "col", class: align(one) }, one.head));
+  const head = columns.map((one) => el("th", { scope: "col", class: one.kind }, one.head));
   const made = el(
     "table",
     {},
@@ -29,8 +30,8 @@ export function rows(columns, things) {
       {},
       columns.map((one, place) =>
         place === 0
-          ? el("th", { scope: "row" }, one.cell(thing))
-          : el("td", { class: align(one) }, one.cell(thing)),
+          ? el("th", { scope: "row", class: one.kind }, one.cell(thing))
+          : el("td", { class: one.kind }, one.cell(thing)),
       ),
     ),
   );
@@ -45,8 +46,4 @@ export function tiles(label, figures) {
       el("div", {}, el("dt", {}, name), el("dd", {}, value), note && el("dd", { class: "note" }, note)),
     ),
   );
-}
-
-function align(column) {
-  return column.numeric ? "number" : null;
 }
