@@ -41,6 +41,12 @@ $(VENV)/.parts: $(VENV)/.installed
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# A Chromium to look at the page with: the system's, else Debian's, else the one that Playwright
+# downloads. Where none can be had, its tests are left out, and say why.
+$(VENV)/.browser: $(VENV)/.installed
+	$(BIN)/python -m tests.page.browser
+	touch $@
+
 demo: $(VENV)/.runs
 	$(BIN)/persona-agent demo
 
@@ -50,7 +56,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/.parts check
+test: $(VENV)/.parts $(VENV)/.browser check
 	PERSONA_AGENT_DATA="$(DATA)" $(BIN)/python -m pytest $(PATIENCE)
 
 docs: install

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, Table, and_, func, or_, select
 
 from persona_agent.errors import InputError
-from persona_agent.memory.rows import microseconds, owner_of, to_interaction
-from persona_agent.memory.schema import events, users
+from persona_agent.memory.rows import microseconds, owner_of, time_of, to_interaction
+from persona_agent.memory.schema import events, facts, personas, users
 from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.memory.store import Store
 from persona_agent.types import Interaction, Record, Role, Scope
@@ -82,34 +81,64 @@ def page_of(
     return Page(tuple(to_interaction(dict(row)) for row in shown), after)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownUser(Record):
+    """A user in numbers: memories, facts that hold, the latest persona (0 for none), and times."""
+
+    user: str
+    memories: int
+    facts: int
+    persona_version: int
+    created: datetime
+    latest: datetime | None
+
+
 def page_of_users(
-    store: Store, tenant: str, *, limit: int, cursor: str | None = None
-) -> tuple[list[Mapping[str, object]], str | None]:
-    """Return users of a tenant in the order of their ids, with counts and times, and a cursor."""
+    store: Store, tenant: str, *, limit: int, cursor: str | None = None, starting: str = ""
+) -> tuple[list[KnownUser], str | None]:
+    """Return users of a tenant in the order of their ids, and a cursor of what follows.
+
+    With `starting`, those alone whose ids begin so. Raises as `page_of` does.
+    """
     if not 1 <= limit <= MOST:
         raise ValueError(f"limit is {limit}; it must be 1 to {MOST}")
+    held = and_(_of_each_user(facts), facts.c.valid_until.is_(None))
     query = (
         select(
             users.c.user,
             users.c.event_count,
+            select(func.count()).where(held).scalar_subquery(),
+            select(func.max(personas.c.version)).where(_of_each_user(personas)).scalar_subquery(),
             users.c.created,
-            select(func.max(events.c.when))
-            .where(events.c.tenant == users.c.tenant, events.c.user == users.c.user)
-            .scalar_subquery()
-            .label("latest"),
+            select(func.max(events.c.when)).where(_of_each_user(events)).scalar_subquery(),
         )
         .where(users.c.tenant == tenant)
         .order_by(users.c.user)
         .limit(limit + 1)
     )
+    if starting:
+        query = query.where(func.substr(users.c.user, 1, len(starting)) == starting)
     if cursor is not None:
         query = query.where(users.c.user > _plain(cursor))
     with store.database.read() as connection:
-        rows: Sequence[Mapping[str, object]] = [
-            dict(row) for row in connection.execute(query).mappings()
-        ]
-    after = _cursor(str(rows[limit - 1]["user"])) if len(rows) > limit else None
-    return list(rows[:limit]), after
+        rows = connection.execute(query).all()
+    found = [
+        KnownUser(
+            user,
+            memories,
+            held_facts,
+            version or 0,
+            time_of(created),
+            None if latest is None else time_of(latest),
+        )
+        for user, memories, held_facts, version, created, latest in rows[:limit]
+    ]
+    return found, _cursor(found[-1].user) if len(rows) > limit else None
+
+
+def _of_each_user(table: Table) -> ColumnElement[bool]:
+    """Return what ties a table to the user of the row around it."""
+    return and_(table.c.tenant == users.c.tenant, table.c.user == users.c.user)
 
 
 def _cursor(text: str) -> str:

@@ -516,8 +516,13 @@ class PersonaAgent(Closing):
     # --- the persona and its alignment ------------------------------------------------------
 
     def persona(self, user_id: str) -> PersonaHandle:
-        """Return a handle on a user's persona; raises UnknownUser."""
-        scope = self._known(user_id)
+        """Return a handle on a user's persona; raises UnknownUser.
+
+        One that is stored can be read when all memories are deleted: it still stands in prompts.
+        """
+        scope = self._scope(user_id)
+        if self._personas.head(scope) is None:
+            scope = self._known(user_id)
         return PersonaHandle(
             scope, self._personas, lambda: self._aligner.start(scope, self._options)
         )

@@ -102,7 +102,11 @@ def test_the_wheel_holds_the_modules_and_data_of_the_source_tree_and_nothing_els
 ) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == sources()
-    assert {"persona_agent/py.typed", "persona_agent/prompts/ask.txt"} <= names
+    assert {
+        "persona_agent/py.typed",
+        "persona_agent/prompts/ask.txt",
+        "persona_agent/serve/page/index.html",
+    } <= names
 
 
 def test_the_wheel_installs_and_runs_away_from_the_source(wheel: Path, tmp_path: Path) -> None:

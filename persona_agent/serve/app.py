@@ -31,6 +31,7 @@ from persona_agent.serve.description import description
 from persona_agent.serve.errors import ApiError, meaning, response
 from persona_agent.serve.schemas import ERRORS
 from persona_agent.serve.service import Parts, Service, running, utc_now
+from persona_agent.serve.webpage import page_router
 
 log = logging.getLogger("persona_agent.serve")
 
@@ -68,6 +69,8 @@ def create_app(
     app.openapi = partial(description, app)  # type: ignore[method-assign]  # as FastAPI's manual does
     for router in ROUTERS:
         app.include_router(router)
+    if config.page:
+        app.include_router(page_router(config))
     app.add_middleware(Around, max_body_bytes=config.max_body_bytes)
     for kind in (ApiError, PersonaAgentError, ValueError, KeyError, Exception):
         app.add_exception_handler(kind, _tell)

@@ -135,6 +135,7 @@ class Config(Part):
         default=8, ge=1, le=128, description="Threads for store and index."
     )
     drain_s: float = Field(default=20.0, ge=0, description="How long a stopping server waits.")
+    page: bool = Field(default=True, description="Serve the page for people at /.")
     metrics: bool = Field(default=True, description="Serve /metrics for Prometheus.")
     spans: bool = Field(default=False, description="Make OpenTelemetry spans.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -33,6 +33,10 @@ Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(checked_text)]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
 Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")]
+Ids = Annotated[
+    list[Id] | None,
+    Query(max_length=200, description="Only these; those that are not are left out."),
+]
 UserId = Annotated[Id | None, Query(description="Whose; by default the caller's own user.")]
 
 

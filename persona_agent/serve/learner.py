@@ -153,6 +153,7 @@ class Keeper(Closing):
                 raise _Interrupted  # forgotten, or taken over by somebody who thought us dead
 
         scope = operation.scope
+        begun = time.monotonic()
         try:
             options = _options(operation)
             (result,) = self._agent_of(scope.tenant).align(
@@ -161,7 +162,8 @@ class Keeper(Closing):
             if result.error is not None:
                 raise result.error
             end = "done"
-            self._operations.finish(operation, _told(result.unwrap()), self._now())
+            outcome = _told(result.unwrap(), time.monotonic() - begun)
+            self._operations.finish(operation, outcome, self._now())
         except _Interrupted:
             end = "interrupted"
             self._operations.release(operation, self._now())
@@ -202,8 +204,12 @@ def _options(operation: Operation) -> AlignOptions:
     return AlignOptions(**given)
 
 
-def _told(found: Alignment) -> Json:
-    """Return an alignment as the operation keeps it: how it ended, not everything that was tried."""
+def _told(found: Alignment, seconds: float) -> Json:
+    """Return an alignment as the operation keeps it: how it ended, not everything that was tried.
+
+    `seconds` is how long this process worked on it; an attempt before that was given back is not
+    in it.
+    """
     return {
         "accepted": found.accepted,
         "reason": found.reason,
@@ -215,4 +221,5 @@ def _told(found: Alignment) -> Json:
         "after_scores": as_json(found.after_scores),
         "diff": as_json(found.diff),
         "usage": as_json(found.usage),
+        "seconds": round(seconds, 3),
     }

@@ -18,6 +18,7 @@ from persona_agent.serve.given import (
     Cursor,
     FeedbackGiven,
     Filters,
+    Ids,
     Limit,
     MemoryGiven,
     SearchGiven,
@@ -62,11 +63,15 @@ async def list_memories(
     user_id: UserId = None,
     limit: Limit = 50,
     cursor: Cursor = None,
+    ids: Ids = None,
 ) -> MemoryPage:
-    """List a user's memories, latest first, a page at a time."""
+    """List a user's memories, or those of some ids, latest first, a page at a time."""
     service = service_of(request)
     scope = scope_for(request, caller, user_id)
-    page = await service.call(page_of, service.store, scope, limit=limit, cursor=cursor)
+    wanted = Filter(None if ids is None else tuple(ids))
+    page = await service.call(
+        page_of, service.store, scope, limit=limit, cursor=cursor, wanted=wanted
+    )
     return MemoryPage(results=[Memory.of(one) for one in page.interactions], next=page.next)
 
 

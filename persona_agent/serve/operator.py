@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 
 from persona_agent.memory.jobs import Job, Jobs
 from persona_agent.memory.pages import page_of_users
-from persona_agent.memory.rows import time_of
 from persona_agent.serve.given import Cursor, Given, Id, Limit
 from persona_agent.serve.identity import Caller, needs_operator
 from persona_agent.serve.request import caller_of, service_of
@@ -31,10 +30,12 @@ router = APIRouter(prefix="/v1/operator", tags=["operators"], responses=ERRORS)
 
 
 class UserTold(BaseModel):
-    """A user: how many memories, since when, and the time of the latest."""
+    """A user: how many memories and facts, the persona's version, since when, the latest."""
 
     user_id: str
     memories: int
+    facts: int
+    persona_version: int
     created: datetime
     latest: datetime | None
 
@@ -95,9 +96,11 @@ class KeysTold(BaseModel):
 
 
 class CostTold(BaseModel):
-    """What alignments asked of the model, and what all learning of this process did since start."""
+    """What alignments asked of the model and how long they took, and what all learning of this
+    process asked since it started."""
 
     alignments: int
+    seconds: float
     requests: int
     prompt_tokens: int
     cached_tokens: int
@@ -108,19 +111,30 @@ class CostTold(BaseModel):
 
 @router.get("/users")
 async def users(
-    request: Request, caller: Operator, limit: Limit = 50, cursor: Cursor = None
+    request: Request,
+    caller: Operator,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    starting: Annotated[Id | None, Query(description="How the ids of users begin.")] = None,
 ) -> UsersTold:
     """List the users of the tenant."""
     service = service_of(request)
     found, after = await service.call(
-        page_of_users, service.store, caller.tenant, limit=limit, cursor=cursor
+        page_of_users,
+        service.store,
+        caller.tenant,
+        limit=limit,
+        cursor=cursor,
+        starting=starting or "",
     )
     rows = [
         UserTold(
-            user_id=str(one["user"]),
-            memories=int(str(one["event_count"])),
-            created=time_of(int(str(one["created"]))),
-            latest=None if one["latest"] is None else time_of(int(str(one["latest"]))),
+            user_id=one.user,
+            memories=one.memories,
+            facts=one.facts,
+            persona_version=one.persona_version,
+            created=one.created,
+            latest=one.latest,
         )
         for one in found
     ]
@@ -206,14 +220,17 @@ async def cost(request: Request, caller: Operator) -> CostTold:
     """Tell what the latest thousand operations of the tenant asked of the model."""
     service = service_of(request)
     found = await service.call(service.operations.list, caller.tenant, limit=1000)
-    total, done = Usage(), 0
+    total, done, seconds = Usage(), 0, 0.0
     for one in found:
-        used = one.result.get("usage") if isinstance(one.result, dict) else None
+        result = one.result if isinstance(one.result, dict) else {}
+        used = result.get("usage")
         if isinstance(used, dict):
             done += 1
             total += Usage(**{key: int(str(value)) for key, value in used.items()})
+            seconds += float(str(result.get("seconds", 0)))
     return CostTold(
         alignments=done,
+        seconds=round(seconds, 3),
         requests=total.requests,
         prompt_tokens=total.prompt_tokens,
         cached_tokens=total.cached_tokens,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, JsonValue
@@ -76,6 +77,20 @@ class Offers(BaseModel):
     results: list[OfferTold]
 
 
+class ReasonTold(BaseModel):
+    """A reason: its part of the score, the ids that it rests on, and what they are called.
+
+    A path has a relation between each two ids, and says of each whether it is an item.
+    """
+
+    kind: Literal["item", "popularity", "persona", "path"]
+    ids: list[str]
+    titles: list[str]
+    weight: float
+    relations: list[str]
+    nodes: list[Literal["item", "entity"]]
+
+
 class Why(BaseModel):
     """Why an item suits: a sentence, and the reasons it is made of, strongest first."""
 
@@ -83,7 +98,7 @@ class Why(BaseModel):
     title: str
     score: float
     sentence: str
-    reasons: list[dict[str, JsonValue]]
+    reasons: list[ReasonTold]
 
 
 class DialogueGiven(Given):
@@ -124,7 +139,9 @@ async def explain(request: Request, caller: CallerDep, given: ExplainGiven) -> W
             "title": shop.title(found.item),
             "score": found.score,
             "sentence": shop.sentence(found),
-            "reasons": [one.to_json() for one in found.reasons],
+            "reasons": [
+                {**dataclasses.asdict(one), "titles": shop.titles(one)} for one in found.reasons
+            ],
         }
     )
 

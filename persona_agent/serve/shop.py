@@ -10,7 +10,7 @@ from persona_agent.bridge.tools import RecommenderTools
 from persona_agent.chat.domain import Domain
 from persona_agent.chat.tables import from_csv
 from persona_agent.memory.store import Store
-from persona_agent.recommend.explain import Explanation
+from persona_agent.recommend.explain import Explanation, Reason
 from persona_agent.recommend.port import Recommender
 from persona_agent.recommend.readers import read_items
 from persona_agent.recommend.saved import open_saved
@@ -75,6 +75,14 @@ class Shop:
         (position,) = self.catalogue.items.find([item]).tolist()
         named = position >= 0 and self.catalogue.titled[position]
         return self.catalogue.name(position) if named else item
+
+    def titles(self, reason: Reason) -> list[str]:
+        """Return what the ids of a reason are called; an entity of a path is its own title."""
+        kinds = reason.nodes or ("item",) * len(reason.ids)
+        return [
+            self.title(one) if kind == "item" else one
+            for one, kind in zip(reason.ids, kinds, strict=True)
+        ]
 
     def _offer(self, item: str, score: float, liked: list[str]) -> Offer:
         (position,) = self.catalogue.items.positions([item]).tolist()

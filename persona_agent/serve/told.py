@@ -159,6 +159,15 @@ class DiffTold(BaseModel):
     unlocked: list[Line]
 
 
+class UserKnown(BaseModel):
+    """How much is kept about a user; zeros for somebody of whom nothing is."""
+
+    user_id: str
+    memories: int
+    facts: int
+    persona_version: int
+
+
 class FactTold(BaseModel):
     """A fact about a user, and the memories that it rests on."""
 
@@ -198,6 +207,7 @@ class ReceiptTold(BaseModel):
     log_emptied: bool
     beyond_reach: list[str]
     vacuumed: str | None
+    outside: dict[str, int]
 
 
 class OperationTold(BaseModel):

@@ -26,6 +26,7 @@ from persona_agent.serve.told import (
     OperationsTold,
     OperationTold,
     ReceiptTold,
+    UserKnown,
 )
 from persona_agent.types import Fact, Scope
 
@@ -110,6 +111,23 @@ async def export_user(request: Request, caller: CallerDep, user_id: str) -> Stre
             yield line + "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+@router.get("/users/{user_id:path}")
+async def user_known(request: Request, caller: CallerDep, user_id: Id) -> UserKnown:
+    """Say how much is kept about a user, in numbers."""
+    service, scope = service_of(request), scope_for(request, caller, user_id)
+
+    def read() -> UserKnown:
+        head = service.personas.head(scope.owner)
+        return UserKnown(
+            user_id=scope.user,
+            memories=service.store.count(scope.owner),
+            facts=len(facts_of(service.store, scope)),
+            persona_version=0 if head is None else head.version,
+        )
+
+    return await service.call(read)
 
 
 @router.delete("/users/{user_id:path}")

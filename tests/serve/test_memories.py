@@ -70,6 +70,16 @@ def test_pages_hold_everything_once_whatever_is_added_between(server: Running) -
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "invalid_value")
 
 
+def test_some_are_listed_by_their_ids_and_those_that_are_gone_left_out(server: Running) -> None:
+    with server.client(server.key(user="ann")) as web:
+        ids = add(web, "one", "two", "three")
+        told = web.get("/v1/memories", params={"ids": [ids[0], "gone", ids[2]]}).json()
+    with server.client(server.key(user="bob")) as web:
+        foreign = web.get("/v1/memories", params={"ids": ids}).json()
+    assert [one["id"] for one in told["results"]] == [ids[2], ids[0]]
+    assert foreign["results"] == []
+
+
 def test_filters_narrow_and_an_empty_list_matches_nothing(server: Running) -> None:
     with server.client(server.key(user="ann")) as web:
         ids = add(web, *(f"tea number {i}" for i in range(25)))

@@ -59,6 +59,16 @@ def test_a_persona_is_corrected_locked_and_rolled_back(web: httpx.Client) -> Non
     assert numbers == list(range(numbers[0], 0, -1))
 
 
+def test_a_persona_can_be_seen_and_changed_when_its_memories_are_deleted(
+    web: httpx.Client,
+) -> None:
+    web.put(HOME, json={"lines": ["Likes tea"]})
+    for one in web.get("/v1/memories").json()["results"]:
+        web.delete(f"/v1/memories/{one['id']}")
+    assert texts(web.get(HOME)) == ["Likes tea"]
+    assert texts(web.put(HOME, json={"lines": []})) == []
+
+
 def test_a_persona_that_changed_meanwhile_is_a_conflict(web: httpx.Client) -> None:
     web.put(HOME, json={"lines": ["Likes tea"]})
     told = web.put(HOME, json={"lines": ["Likes jam"], "version": 1})
@@ -136,6 +146,7 @@ def test_an_alignment_is_asked_for_followed_live_and_kept(learning: Running) -> 
     with learning.client() as web:
         cost = web.get("/v1/operator/cost").json()
     assert cost["alignments"] == 1
+    assert cost["seconds"] == last["result"]["seconds"] > 0
     assert cost["requests"] == last["result"]["usage"]["requests"] > 0
 
 

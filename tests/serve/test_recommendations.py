@@ -50,7 +50,7 @@ def test_what_is_not_seen_is_recommended_and_explained(shop: Running) -> None:
         offers = web.post("/v1/recommendations", json=wish).json()["results"]
         assert {one["item"] for one in offers} == {"f4", "f6"}
         why = web.post("/v1/recommendations/explain", json={"item": "f2"}).json()
-        assert why["reasons"][0]["ids"] == ["f1"]
+        assert (why["reasons"][0]["ids"], why["reasons"][0]["titles"]) == (["f1"], ["Alien (1979)"])
         assert web.post("/v1/recommendations/explain", json={"item": "f9"}).status_code == 404
         wrong = web.post("/v1/recommendations", json={"must": {"genres": ["Opera"]}})
         assert (wrong.status_code, "there is no genre" in wrong.text) == (400, True)

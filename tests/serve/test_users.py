@@ -29,6 +29,16 @@ def test_who_the_caller_is(server: Running) -> None:
     assert (told["tenant"], told["user_id"], told["scopes"]) == ("acme", "ann", [])
 
 
+def test_how_much_is_known_is_told_in_numbers(server: Running) -> None:
+    with server.client(server.key(user="ann")) as web:
+        nothing = {"user_id": "ann", "memories": 0, "facts": 0, "persona_version": 0}
+        assert web.get("/v1/users/ann").json() == nothing
+        web.post("/v1/memories", json={"memories": [{"query": "I drink tea"}]})
+        web.put("/v1/users/ann/persona", json={"lines": ["Is brief"]})
+        assert web.get("/v1/users/ann").json() == nothing | {"memories": 1, "persona_version": 2}
+        assert web.get("/v1/users/bob").json()["error"]["code"] == "user_not_found"
+
+
 def test_an_export_can_be_imported(server: Running) -> None:
     with server.client(server.key(user="ann")) as web:
         assert web.get("/v1/users/ann/export").status_code == 404
