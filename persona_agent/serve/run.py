@@ -17,9 +17,9 @@ from persona_agent.serve.config import Config
 from persona_agent.serve.metrics import SHARED
 
 WORKER_CONFIG = "PERSONA_AGENT_WORKER_CONFIG"
-SWITCH_S = (
-    0.0005  # how long answers wait for a thread that stores or recalls; Python's own is 0.005
-)
+# How long an answer waits for a thread that stores or recalls, whenever it comes back from the
+# system, which is a dozen times; Python's own is 0.005.
+SWITCH_S = 0.0001
 PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
