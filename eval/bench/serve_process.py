@@ -93,12 +93,12 @@ class Client:
         body = b""
         first = 0.0
         if headers.get("transfer-encoding") == "chunked":
-            while size := int(await reader.readline(), 16):
+            while size := int(await reader.readuntil(b"\n"), 16):
                 part = (await reader.readexactly(size + 2))[:-2]
                 if not first and b'"content": "' in part and b'"content": ""' not in part:
                     first = time.perf_counter() - begun
                 body += part
-            await reader.readline()
+            await reader.readuntil(b"\n")
         else:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
         seconds = time.perf_counter() - begun
