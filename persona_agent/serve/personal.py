@@ -23,7 +23,7 @@ log = logging.getLogger("persona_agent.serve")
 
 MOST_NAMED = 32  # memories in the header
 LIMIT = 5  # deadlines missed in a row
-PAUSE_S = 5.0
+PAUSE_S = 1.0  # short: a crowd that was too much for a moment is no broken memory
 
 
 @dataclass(frozen=True, slots=True)

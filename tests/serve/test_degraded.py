@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from persona_agent.errors import BackendError
+from persona_agent.llm.breaker import Breaker
 from persona_agent.memory.embed import HashEmbedder
-from persona_agent.serve.personal import LIMIT
+from persona_agent.serve.personal import Asked
 from persona_agent.serve.service import Parts
 from persona_agent.types import Scope
 from tests.serve.conftest import Running
@@ -114,12 +115,14 @@ def test_an_embedder_that_cannot_be_loaded_keeps_nobody_waiting(
 def test_a_memory_that_keeps_hanging_is_left_alone(
     serve: Callable[..., Running], moody: Moody
 ) -> None:
-    server = serve(Parts(embedder=moody), memory={"deadline_s": 0.1})
+    server = serve(Parts(embedder=moody))
+    service, breaker = server.service, Breaker(2, 3600)
+    service.asked = Asked(service._known.ask, deadline_s=0.1, breaker=breaker)
     with server.client() as web:
         moody.mood = "hangs"
-        told = [say(web, f"Tea {i}?").headers["x-persona-memory"] for i in range(LIMIT + 2)]
+        told = [say(web, f"Tea {i}?").headers["x-persona-memory"] for i in range(4)]
         moody.go_on.set()
-    assert told == ["degraded; timeout"] * LIMIT + ["degraded; resting"] * 2
+    assert told == ["degraded; timeout"] * 2 + ["degraded; resting"] * 2
 
 
 def test_a_store_that_fails_costs_no_answer_and_no_turn(
