@@ -96,12 +96,12 @@ def measure(
         slow = stack.enter_context(stub_upstream(DELAY_MS))
         settings = {"workers": str(workers), "journal": str(folder / "journal")}
         with server(database, slow, settings) as (url, process):
-            figures |= _latency(Both(slow, url, process.pid, size))
+            figures |= _latency(Both(slow, url, process.pid, size, workers))
             figures["resident_mb"] = resident_mb(process.pid)
         with ExitStack() as fast_stack:
             fast = fast_stack.enter_context(stub_upstream())
             url, process = fast_stack.enter_context(server(database, fast, settings))
-            figures |= _flat_out(Both(fast, url, process.pid, size))
+            figures |= _flat_out(Both(fast, url, process.pid, size, workers))
             if soak_minutes:
                 figures |= _soak(url, process.pid, size, soak_minutes)
     figures |= {"memories": float(size.memories), "workers": float(workers)}
@@ -116,6 +116,13 @@ class Both:
     server: str
     pid: int
     size: Size
+    workers: int
+
+    def warm(self) -> None:
+        """Let the users be in the caches, of about every worker: a connection is one worker's."""
+        for number in range(2 * self.workers if self.workers > 1 else 1):
+            self.through(Load(f"warm {number}", 1))
+        settle(self.pid)
 
     def directly(self, load: Load) -> list[Told]:
         """Return what the upstream answers."""
@@ -128,8 +135,7 @@ class Both:
 
 def _latency(both: Both) -> dict[str, float]:
     turns, spread_s = both.size.turns, DELAY_MS / 1000
-    both.through(Load("warm", 1))  # these users are in the caches
-    settle(both.pid)
+    both.warm()
     load = Load("spread", turns, spread_s=spread_s)
     direct = both.directly(load)
     used, begun = cpu_seconds(both.pid), time.perf_counter()
@@ -155,8 +161,7 @@ def _latency(both: Both) -> dict[str, float]:
 
 
 def _flat_out(both: Both) -> dict[str, float]:
-    both.through(Load("warm again", 1))
-    settle(both.pid)
+    both.warm()
     begun = time.perf_counter()
     told = both.through(Load("flat out", 2 * both.size.turns))
     return {
