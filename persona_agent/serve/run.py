@@ -17,9 +17,6 @@ from persona_agent.serve.config import Config
 from persona_agent.serve.metrics import SHARED
 
 WORKER_CONFIG = "PERSONA_AGENT_WORKER_CONFIG"
-# How long an answer waits for a thread that stores or recalls, whenever it comes back from the
-# system, which is a dozen times; Python's own is 0.005.
-SWITCH_S = 0.0001
 PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -53,7 +50,6 @@ def run(config: Config) -> None:
         "timeout_graceful_shutdown": max(1, round(config.drain_s)),
     }
     log_to_stderr(config.log_level)
-    sys.setswitchinterval(SWITCH_S)
     if config.workers == 1:
         uvicorn.run(create_app(config), **options)
         return
@@ -71,7 +67,6 @@ def worker() -> FastAPI:
     """Return the application of one of several processes."""
     config = Config.model_validate_json(os.environ[WORKER_CONFIG])
     log_to_stderr(config.log_level)
-    sys.setswitchinterval(SWITCH_S)
     return create_app(config)
 
 
