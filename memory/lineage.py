@@ -224,9 +224,14 @@ def hashed(secret: str, owner: Owner) -> str:
 
 def forgotten_at(connection: Connection, owner: Owner) -> int | None:
     """Return when a user was forgotten, in microseconds; None if that never happened."""
+    return forgotten_of(connection, [owner]).get(owner)
+
+
+def forgotten_of(connection: Connection, owners: Sequence[Owner]) -> dict[Owner, int]:
+    """Return when each of these users was forgotten who was, in microseconds."""
     secret = connection.execute(select(meta.c.value).where(meta.c.key == TOMBSTONE_KEY)).scalar()
     if secret is None:
-        return None
-    query = select(tombstones.c.at).where(tombstones.c.id == hashed(secret, owner))
-    at: int | None = connection.execute(query).scalar()
-    return at
+        return {}
+    ids = {hashed(secret, owner): owner for owner in owners}
+    query = select(tombstones.c.id, tombstones.c.at).where(tombstones.c.id.in_(list(ids)))
+    return {ids[row.id]: row.at for row in connection.execute(query)}

@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal_column,
     or_,
     select,
 )
@@ -117,6 +118,8 @@ _PERSONAS = (
     .where(_OWN_PERSONAS)
     .order_by(personas.c.version.desc())
 )
+_FIRST = _PERSONAS.limit(literal_column("1")).offset(literal_column("0"))  # no bound values
+_LATEST_PERSONA = {dialect: Prepared(_FIRST, dialect) for dialect in DIALECTS}
 _PERSONA = _PERSONAS.where(personas.c.version == bindparam("version_"))
 _OWN_ALIGNMENTS = of_owner(alignments)
 _ALIGNMENT = select(alignments.c.state).where(
@@ -298,7 +301,8 @@ class Snapshot:
     def persona(self, scope: Scope, version: int | None = None) -> StoredPersona | None:
         """Return a persona version, by default the latest; None if there is none."""
         if version is None:
-            row = self._connection.execute(_PERSONAS.limit(1), _key_of(scope)).first()
+            latest = _LATEST_PERSONA[self._connection.dialect.name]
+            row = next(iter(latest.rows(self._connection, _key_of(scope))), None)
         else:
             keys = {**_key_of(scope), "version_": version}
             row = self._connection.execute(_PERSONA, keys).first()

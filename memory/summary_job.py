@@ -58,7 +58,12 @@ def standing(store: Store, scope: Scope) -> Summary | None:
     One small read, for every prompt; `summaries_of` tells what it rests on.
     """
     with store.database.read() as connection:
-        row = connection.execute(_TOP, key(owner_of(scope))).mappings().first()
+        return standing_in(connection, owner_of(scope))
+
+
+def standing_in(connection: Connection, owner: Owner) -> Summary | None:
+    """Return what `standing` does, by a connection that others read by, too."""
+    row = connection.execute(_TOP, key(owner)).mappings().first()
     return None if row is None else summary_in(row)
 
 

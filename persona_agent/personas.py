@@ -32,7 +32,7 @@ class Personas:
     def head(self, scope: Scope) -> Persona | None:
         """Return the latest version; None if there is none."""
         stored = self._store.persona(scope)
-        return None if stored is None else _read(stored)
+        return None if stored is None else read(stored)
 
     def version(self, scope: Scope, version: int) -> Persona:
         """Return one version; raises ValueError naming the versions there are."""
@@ -40,11 +40,11 @@ class Personas:
         if stored is None:
             known = ", ".join(str(one.version) for one in self.history(scope)) or "none"
             raise ValueError(f"{scope.user!r} has no persona version {version}; it has {known}")
-        return _read(stored)
+        return read(stored)
 
     def history(self, scope: Scope) -> list[Persona]:
         """Return all versions, oldest first."""
-        return [_read(stored) for stored in reversed(self._store.personas(scope))]
+        return [read(stored) for stored in reversed(self._store.personas(scope))]
 
     def save(self, persona: Persona, *, epoch: int | None = None) -> Persona:
         """Store the next version and return it as stored.
@@ -68,7 +68,8 @@ class Personas:
         return dated
 
 
-def _read(stored: StoredPersona) -> Persona:
+def read(stored: StoredPersona) -> Persona:
+    """Return a stored version as a persona; raises ValueError for a document that is none."""
     return _adapter().validate_json(stored.document)
 
 

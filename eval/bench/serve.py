@@ -3,6 +3,11 @@
 64 users talk at once to a stand-in for a model, directly and through the server, whose memory
 holds 100,000 memories. Client, server and upstream share this machine's cores, so the figures
 are an upper bound of what the server costs where it has its own.
+
+How users come decides what is measured. `added_…`: each asks anew when the last answer is there,
+so that 64 requests are under way at any time, and they come when they come. `burst_added_…`: all
+ask in the same instant, and the last waits for the 63 before. `requests_per_s`: the upstream
+answers at once, and the server never rests; there a request's time is the queue's length.
 """
 
 from __future__ import annotations
@@ -24,8 +29,10 @@ from persona_agent.eval.bench.serve_process import (
     ADMIN,
     Client,
     Told,
+    cpu_seconds,
     resident_mb,
     server,
+    settle,
     stub_upstream,
 )
 from persona_agent.memory.embed import open_embedder
@@ -34,7 +41,7 @@ from persona_agent.memory.store import Store
 from persona_agent.types import Interaction, Scope
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-DELAY_MS = 1000.0  # what the stand-in takes for an answer, as a small model would
+DELAY_MS = 1000.0  # what the stand-in takes for an answer on average, as a small model would
 TOPICS = "tea films trains gardens chess cooking violins rivers football history cats painting"
 WORDS = "quiet morning old red fast small warm far late early bright green heavy gentle".split()
 
@@ -54,16 +61,31 @@ class Size:
         return cls(100, 5_000, 64, 3) if quick else cls(1_000, 100_000, 64, 20)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How the talkers ask. Loads of the same name ask the same, so that answers can be paired."""
+
+    name: str
+    turns: int
+    stream: bool = False
+    spread_s: float = 0.0  # within which the talkers begin
+    together: bool = False  # whether all wait for the last answer before they go on
+
+
 def measure(
-    *, quick: bool = False, workers: int = 1, postgresql: bool = False, soak_minutes: float = 0.0
+    size: Size,
+    *,
+    workers: int = 1,
+    postgresql: bool = False,
+    soak_minutes: float = 0.0,
 ) -> dict[str, float | None]:
     """Return the figures; times in milliseconds, memory in megabytes.
 
-    `added_…` are differences of quantiles, through the server and directly. `requests_per_s` is
-    reached by the talkers without pauses, on an upstream without a delay. With `soak_minutes` the
-    load goes on that long, and the memory at its end is told, too.
+    `added_…` and `burst_added_…` are quantiles of the differences between the same request through
+    the server and directly. `cpu_ms` is the processor time of the server for a request, all that
+    it does in the background for it included. With `soak_minutes` the load goes on that long, and
+    the memory at its end is told, too.
     """
-    size = Size.of(quick=quick)
     figures: dict[str, float | None] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-serve-")))
@@ -74,29 +96,79 @@ def measure(
         slow = stack.enter_context(stub_upstream(DELAY_MS))
         settings = {"workers": str(workers), "journal": str(folder / "journal")}
         with server(database, slow, settings) as (url, process):
-            asyncio.run(_talk(url, size, 1, prefix="/v1"))  # caches are warm
-            direct = asyncio.run(_talk(slow, size, size.turns))
-            through = asyncio.run(_talk(url, size, size.turns, prefix="/v1"))
-            figures |= _added(direct, through)
-            direct = asyncio.run(_talk(slow, size, size.turns, stream=True))
-            through = asyncio.run(_talk(url, size, size.turns, prefix="/v1", stream=True))
-            figures["added_first_token_ms"] = _ms([one.first_s for one in through], 50) - _ms(
-                [one.first_s for one in direct], 50
-            )
-            figures["degraded"] = float(_degraded(through))
+            figures |= _latency(Both(slow, url, process.pid, size, workers))
             figures["resident_mb"] = resident_mb(process.pid)
         with ExitStack() as fast_stack:
             fast = fast_stack.enter_context(stub_upstream())
             url, process = fast_stack.enter_context(server(database, fast, settings))
-            asyncio.run(_talk(url, size, 1, prefix="/v1"))
-            begun = time.perf_counter()
-            flat_out = asyncio.run(_talk(url, size, 2 * size.turns, prefix="/v1"))
-            figures["requests_per_s"] = len(flat_out) / (time.perf_counter() - begun)
-            figures["requests_degraded"] = float(_degraded(flat_out))
+            figures |= _flat_out(Both(fast, url, process.pid, size, workers))
             if soak_minutes:
                 figures |= _soak(url, process.pid, size, soak_minutes)
     figures |= {"memories": float(size.memories), "workers": float(workers)}
     return {name: None if v is None else round(v, 2) for name, v in figures.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """The upstream's address, and that of the server before it, with its process."""
+
+    upstream: str
+    server: str
+    pid: int
+    size: Size
+    workers: int
+
+    def warm(self) -> None:
+        """Let the users be in the caches, of about every worker: a connection is one worker's."""
+        for number in range(2 * self.workers if self.workers > 1 else 1):
+            self.through(Load(f"warm {number}", 1))
+        settle(self.pid)
+
+    def directly(self, load: Load) -> list[Told]:
+        """Return what the upstream answers."""
+        return asyncio.run(_talk(self.upstream, self.size, load))
+
+    def through(self, load: Load) -> list[Told]:
+        """Return what the server answers."""
+        return asyncio.run(_talk(f"{self.server}/v1", self.size, load))
+
+
+def _latency(both: Both) -> dict[str, float]:
+    turns, spread_s = both.size.turns, DELAY_MS / 1000
+    both.warm()
+    load = Load("spread", turns, spread_s=spread_s)
+    direct = both.directly(load)
+    used, begun = cpu_seconds(both.pid), time.perf_counter()
+    through = both.through(load)
+    rate = len(through) / (time.perf_counter() - begun)
+    settle(both.pid)  # what is done in the background is counted
+    figures = {
+        **_added("added", direct, through),
+        "direct_p50_ms": _ms([one.seconds for one in direct], 50),
+        "offered_per_s": rate,
+        "cpu_ms": 1000 * (cpu_seconds(both.pid) - used) / len(through),
+    }
+    load = Load("streams", turns, stream=True, spread_s=spread_s)
+    direct, streams = both.directly(load), both.through(load)
+    first = [t.first_s - d.first_s for d, t in zip(direct, streams, strict=True)]
+    figures |= {"added_first_token_ms": _ms(first, 50), "added_first_token_p99_ms": _ms(first, 99)}
+    settle(both.pid)
+    load = Load("bursts", turns, together=True)
+    direct, bursts = both.directly(load), both.through(load)
+    figures |= _added("burst_added", direct, bursts)
+    figures["degraded"] = float(sum(map(_degraded, (through, streams, bursts))))
+    return figures
+
+
+def _flat_out(both: Both) -> dict[str, float]:
+    both.warm()
+    begun = time.perf_counter()
+    told = both.through(Load("flat out", 2 * both.size.turns))
+    return {
+        "requests_per_s": len(told) / (time.perf_counter() - begun),
+        "requests_p50_ms": _ms([one.seconds for one in told], 50),
+        "requests_degraded": float(_degraded(told)),
+    }
 
 
 def fill(database: str, size: Size) -> None:
@@ -126,40 +198,50 @@ def fill(database: str, size: Size) -> None:
             memory.add(events, NOW, vectors=np.ascontiguousarray(vectors[picked]))
 
 
-async def _talk(
-    url: str, size: Size, turns: int, *, prefix: str = "", stream: bool = False
-) -> list[Told]:
-    """Let all talkers talk at once, each over its own connection; return what was answered."""
-    root = url.removesuffix("/v1")
+async def _talk(url: str, size: Size, load: Load) -> list[Told]:
+    """Let all talkers talk, each over its own connection; return the answers, talker by talker."""
+    every = [_Talker(number, url, size, load) for number in range(size.talkers)]
+    if load.together:
+        for _ in range(load.turns):
+            await asyncio.gather(*(one.turn() for one in every))
+    else:
+        await asyncio.gather(*(one.turns() for one in every))
+    for one in every:
+        one.client.close()
+    return [answer for one in every for answer in one.told]
 
-    async def talker(number: int) -> list[Told]:
-        rng = random.Random(number)
+
+class _Talker:
+    """A user who asks one question after the other; what it asks is decided by its number."""
+
+    def __init__(self, number: int, url: str, size: Size, load: Load) -> None:
         user = f"user {number * size.users // size.talkers}"
-        client = Client(root, {"authorization": f"Bearer {ADMIN}", "x-persona-user": user})
-        told = []
-        for turn in range(turns):
-            topic = rng.choice(TOPICS.split())
-            text = f"What do I think of {topic} and {rng.choice(WORDS)} things, {turn}?"
-            messages = [{"role": "user", "content": text}]
-            body = {"model": "stub", "messages": messages, "stream": stream}
-            answer = await client.send("POST", "/v1/chat/completions", body)
-            if answer.status != 200:
-                raise RuntimeError(f"{answer.status}: {answer.body[:200]!r}")
-            told.append(answer)
-        client.close()
-        return told
+        headers = {"authorization": f"Bearer {ADMIN}", "x-persona-user": user}
+        self.client = Client(url.removesuffix("/v1"), headers)
+        self.told: list[Told] = []
+        self._load = load
+        self._rng = random.Random(f"{load.name} {number}")
 
-    every = await asyncio.gather(*(talker(number) for number in range(size.talkers)))
-    return [one for some in every for one in some]
+    async def turns(self) -> None:
+        await asyncio.sleep(self._load.spread_s * self._rng.random())
+        for _ in range(self._load.turns):
+            await self.turn()
+
+    async def turn(self) -> None:
+        topic, word = self._rng.choice(TOPICS.split()), self._rng.choice(WORDS)
+        which = f"{self._load.name} {len(self.told)}"  # asked again, it would be another outcome
+        text = f"What do I think of {topic} and {word} things, in {which}?"
+        messages = [{"role": "user", "content": text}]
+        body = {"model": "stub", "messages": messages, "stream": self._load.stream}
+        answer = await self.client.send("POST", "/v1/chat/completions", body)
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {answer.body[:200]!r}")
+        self.told.append(answer)
 
 
-def _added(direct: Sequence[Told], through: Sequence[Told]) -> dict[str, float | None]:
-    once, twice = ([one.seconds for one in told] for told in (direct, through))
-    return {
-        "added_p50_ms": _ms(twice, 50) - _ms(once, 50),
-        "added_p99_ms": _ms(twice, 99) - _ms(once, 99),
-        "direct_p50_ms": _ms(once, 50),
-    }
+def _added(name: str, direct: Sequence[Told], through: Sequence[Told]) -> dict[str, float]:
+    more = [t.seconds - d.seconds for d, t in zip(direct, through, strict=True)]
+    return {f"{name}_p50_ms": _ms(more, 50), f"{name}_p99_ms": _ms(more, 99)}
 
 
 def _ms(seconds: Sequence[float], quantile: int) -> float:
@@ -176,7 +258,8 @@ def _soak(url: str, pid: int, size: Size, minutes: float) -> Mapping[str, float]
     seen = [resident_mb(pid)]
     answered = 0
     while time.monotonic() < begun + 60 * minutes:
-        answered += len(asyncio.run(_talk(url, size, 20, prefix="/v1")))
+        load = Load(f"soak {len(seen)}", 20)
+        answered += len(asyncio.run(_talk(f"{url}/v1", size, load)))
         seen.append(resident_mb(pid))
     return {
         "soak_requests": float(answered),

@@ -104,6 +104,7 @@ async def _attack(url: str, keys: dict[str, tuple[str, str]], operations: int) -
             "POST", "/v1/memories", {"memories": memories}, {"x-api-key": token}
         )
         assert told.status == 200, told.body
+    first.close()
     words = list(keys)
 
     async def attacker(number: int) -> None:

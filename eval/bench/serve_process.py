@@ -25,6 +25,7 @@ from persona_agent.errors import BackendError
 
 ADMIN = "an-operators-key-of-the-bench"
 START_S = 120.0
+IDLE_S, IDLE = 1.0, 0.05  # a second in which less than this share of a core is used
 
 
 @dataclass(slots=True)
@@ -92,12 +93,12 @@ class Client:
         body = b""
         first = 0.0
         if headers.get("transfer-encoding") == "chunked":
-            while size := int(await reader.readline(), 16):
+            while size := int(await reader.readuntil(b"\n"), 16):
                 part = (await reader.readexactly(size + 2))[:-2]
                 if not first and b'"content": "' in part and b'"content": ""' not in part:
                     first = time.perf_counter() - begun
                 body += part
-            await reader.readline()
+            await reader.readuntil(b"\n")
         else:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
         seconds = time.perf_counter() - begun
@@ -164,6 +165,30 @@ def resident_mb(pid: int) -> float:
     return total / 2**20
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of processor time that a process and its children have used."""
+    ticks = 0
+    for one in [pid, *_children(pid)]:
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue  # it ended meanwhile
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def settle(pid: int) -> None:
+    """Wait until a process and its children have nothing to do: all workers are up, all is stored."""
+    deadline = time.monotonic() + START_S
+    used = cpu_seconds(pid)
+    while time.monotonic() < deadline:
+        time.sleep(IDLE_S)
+        before, used = used, cpu_seconds(pid)
+        if used - before < IDLE * IDLE_S:
+            return
+    raise BackendError(f"the server was still busy after {START_S:g} s without a request")
+
+
 def _children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     found = [int(one) for one in path.read_text().split()] if path.exists() else []
@@ -174,7 +199,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(f"{url}/health", timeout=5):
+            with urlopen(f"{url}/ready", timeout=5):
                 return
         except (URLError, OSError):
             time.sleep(0.05)  # not yet

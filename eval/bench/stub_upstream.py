@@ -1,7 +1,8 @@
 """A stand-in for a model's endpoint, as a process: OpenAI's chat at once, without a model.
 
 python -m persona_agent.eval.bench.stub_upstream [--delay-ms N] prints its address and serves until
-it is ended. What it answers names how many messages came, and the last one's first words.
+it is ended. What it answers are the last message's first words. With a delay an answer takes half
+to one and a half of it, always the same for the same last message, and a stream is spread over it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette.routing import Route
 
 HEAD = {"id": "chatcmpl-stub", "created": 1, "model": "stub"}
 PIECES = 8
+FIRST = 0.3  # of an answer's time is over when a stream's first piece comes
 
 
 def stub_app(*, delay_s: float = 0.0, seen: list[dict[str, Any]] | None = None) -> Starlette:
@@ -28,10 +31,10 @@ def stub_app(*, delay_s: float = 0.0, seen: list[dict[str, Any]] | None = None) 
         body = json.loads(await request.body())
         if seen is not None:
             seen.append({"path": request.url.path, "headers": dict(request.headers), "body": body})
-        if delay_s:
-            await asyncio.sleep(delay_s)
+        takes_s = delay_s * _share(body)
         if body.get("stream"):
-            return StreamingResponse(_stream(body), media_type="text/event-stream")
+            return StreamingResponse(_stream(body, takes_s), media_type="text/event-stream")
+        await asyncio.sleep(takes_s)
         return JSONResponse(_whole(body))
 
     async def embeddings(request: Request) -> Response:
@@ -79,12 +82,22 @@ def _whole(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**HEAD, "object": "chat.completion", "choices": [choice], "usage": _usage()}
 
 
-async def _stream(body: Mapping[str, Any]) -> Any:  # Any: an async generator of bytes
+def _share(body: Mapping[str, Any]) -> float:
+    """Return 0.5 to 1.5 by the last message: answers that do not all end at the same time."""
+    text = str(body["messages"][-1].get("content"))
+    return 0.5 + zlib.crc32(text.encode()) / 2**32
+
+
+async def _stream(
+    body: Mapping[str, Any], takes_s: float
+) -> Any:  # Any: an async generator of bytes
     text = answer_to(body)
+    await asyncio.sleep(FIRST * takes_s)
     size = max(1, -(-len(text) // PIECES))
     deltas = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[at : at + size]} for at in range(0, len(text), size)]
     for delta in deltas:
+        await asyncio.sleep((1 - FIRST) * takes_s / len(deltas))
         yield _event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
     yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     yield b"data: [DONE]\n\n"

@@ -144,8 +144,9 @@ def serve(quick: bool, as_json: bool, workers: int, postgresql: bool, minutes: f
     """Talk to a model directly and through the server: what the server adds, and how much it bears."""
     from persona_agent.eval.bench import serve as serve_bench  # late: needs the extra `server`
 
+    size = serve_bench.Size.of(quick=quick)
     figures = serve_bench.measure(
-        quick=quick, workers=workers, postgresql=postgresql, soak_minutes=minutes
+        size, workers=workers, postgresql=postgresql, soak_minutes=minutes
     )
     _show(figures, as_json)
 

@@ -115,10 +115,13 @@ class Tokens:
                 f"{'a secret' if secret else 'a key set'}"
             )
         self._set = _key_set(Path(part.jwks_file)) if part.jwks_file else None
-        self._client = jwt.PyJWKClient(part.jwks_url, timeout=10) if part.jwks_url else None
+        self._client = _key_client(part.jwks_url) if part.jwks_url else None
 
     def read(self, token: str) -> tuple[str, str | None]:
-        """Return the user and the tenant that a token names; raises ApiError 401."""
+        """Return the user and the tenant that a token names.
+
+        Raises ApiError: 401, or 503 where the key set cannot be fetched.
+        """
         part = self._part
         try:
             claims = jwt.decode(
@@ -135,6 +138,13 @@ class Tokens:
                     "verify_sub": False,
                 },
             )
+        except jwt.PyJWKClientConnectionError as error:
+            raise ApiError(
+                503,
+                "the key set that tokens are verified by cannot be fetched; try again later",
+                kind="server_error",
+                code="key_set_unavailable",
+            ) from error
         except jwt.PyJWTError as error:
             raise refused(f"the token is not valid: {error}") from error
         user, tenant = claims[part.user_claim], None
@@ -188,6 +198,13 @@ def _digest(text: str) -> str:
 
 def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _key_client(url: str) -> jwt.PyJWKClient:
+    try:
+        return jwt.PyJWKClient(url, timeout=10)
+    except jwt.PyJWTError as error:
+        raise InputError(f"jwt.jwks_url is {url!r}; it must begin with http or https") from error
 
 
 def _key_set(path: Path) -> jwt.PyJWKSet:

@@ -12,30 +12,27 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from persona_agent.context import Context
-from persona_agent.errors import PersonaAgentError
 from persona_agent.serve import messages as chat
 from persona_agent.serve.errors import ApiError, bad, body
 from persona_agent.serve.identity import chat_scope
 from persona_agent.serve.known import Question
+from persona_agent.serve.personal import Personal
 from persona_agent.serve.request import caller_of, headers_of, json_of, service_of
 from persona_agent.serve.schemas import CHAT_BODY, ERRORS
-from persona_agent.serve.service import Service, names
+from persona_agent.serve.service import Service
 from persona_agent.serve.turns import turn
 from persona_agent.serve.upstream import Answered
 from persona_agent.types import Scope
 
 router = APIRouter(tags=["OpenAI"])
 log = logging.getLogger("persona_agent.serve")
-
-MOST_NAMED = 32  # memories in the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +49,16 @@ class Talk:
         found: list[Mapping[str, Any]] = self.body["messages"]
         return found
 
+    @property
+    def asked(self) -> Sequence[Mapping[str, Any]]:
+        """The messages up to the user's words that are answered; empty where nobody asked."""
+        found = chat.asked(self.messages)
+        return found if found and chat.text_of(found[-1].get("content")).strip() else ()
 
-@dataclass(frozen=True, slots=True)
-class Personal:
-    """What memory gave for an answer: the context, or why there is none."""
-
-    context: Context
-    status: Literal["used", "none", "degraded", "off"]
-    reason: str = ""
-
-    def headers(self, turn_id: str | None) -> dict[str, str]:
-        """Return what tells the client."""
-        told = {
-            "x-persona-memory": f"{self.status}; {self.reason}" if self.reason else self.status,
-            "x-persona-version": str(self.context.persona_version),
-            "x-persona-memories": names([one.id for one in self.context.memories][:MOST_NAMED]),
-            "x-persona-facts": names([one.id for one in self.context.facts][:MOST_NAMED]),
-        }
-        return told if turn_id is None else {**told, "x-persona-turn": turn_id}
+    @property
+    def goes_on(self) -> bool:
+        """Whether a tool's result stands after the user's words: the turn has begun before."""
+        return len(self.asked) < len(self.messages)
 
 
 @router.post("/v1/chat/completions", openapi_extra=CHAT_BODY, responses=ERRORS)
@@ -86,14 +75,14 @@ async def chat_completions(request: Request) -> Response:
     scope = chat_scope(caller, headers, given)
     talk = Talk(scope, given, _turn_id(scope, headers))
     wants = _wants(headers)
-    personal = await _personal(service, talk) if "recall" in wants else _off()
+    personal = await _personal(service, talk) if "recall" in wants else Personal()
     service.metrics.chats.labels(personal.status).inc()
     sent = await _upstream_body(service, talk, personal)
     with service.span("persona_agent.serve.upstream"):
         answer = await service.upstream.post("/chat/completions", sent, headers)
-    keeps = "remember" in wants and answer.status < 300
-    told = {**answer.headers, **personal.headers(talk.turn_id if keeps else None)}
-    recorder = _Recorder(service, talk, answer, keeps)
+    keeps = "remember" in wants and service.config.memory.remember and answer.status < 300
+    recorder = _Recorder(service, talk, answer, keeps and bool(talk.asked))
+    told = {**answer.headers, **personal.headers(recorder.turn_id)}
     if answer.is_stream:
         told |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
         return StreamingResponse(recorder.stream(), answer.status, told)
@@ -101,32 +90,12 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _personal(service: Service, talk: Talk) -> Personal:
-    """Return what is known, or why nothing is; never raises for what memory does."""
     question = Question(talk.scope, chat.question(talk.messages), chat.said_before(talk.messages))
     begun = time.perf_counter()
-    try:
-        with service.span("persona_agent.serve.know"):
-            async with asyncio.timeout(service.config.memory.deadline_s):
-                found = await service.known.ask(question)
-    except TimeoutError:
-        return _degraded("timeout")
-    except PersonaAgentError as error:
-        return _degraded(type(error).__name__)
-    except Exception:  # whatever broke, the user gets an answer
-        log.exception("memory failed on the chat path")
-        return _degraded("internal")
-    finally:
-        service.metrics.known_seconds.observe(time.perf_counter() - begun)
-    return Personal(found, "used" if found.text else "none")
-
-
-def _degraded(reason: str) -> Personal:
-    log.warning("an answer was given without memory", extra={"reason": reason})
-    return Personal(Context(), "degraded", reason)
-
-
-def _off() -> Personal:
-    return Personal(Context(), "off")
+    with service.span("persona_agent.serve.know"):
+        found = await service.asked.personal(question)
+    service.metrics.known_seconds.observe(time.perf_counter() - begun)
+    return found
 
 
 async def _upstream_body(service: Service, talk: Talk, personal: Personal) -> dict[str, Any]:
@@ -147,7 +116,12 @@ class _Recorder:
         self._service = service
         self._talk = talk
         self._answer = answer
-        self._keeps = keeps and service.config.memory.remember
+        self._keeps = keeps
+
+    @property
+    def turn_id(self) -> str | None:
+        """The id of the turn that begins here, if one does and is kept."""
+        return self._talk.turn_id if self._keeps and not self._talk.goes_on else None
 
     async def whole(self) -> bytes:
         """Return the answer's bytes, when the turn is on the disk."""
@@ -187,21 +161,24 @@ class _Recorder:
             self._service.metrics.turns.labels("lost").inc()
 
     def _put(self, raw: bytes, *, cut: bool) -> Any:  # Any: a future, or None
-        said = chat.last_user_text(self._talk.messages)
-        if not self._keeps or not said.strip():
+        if not self._keeps:
             return None
+        talk = self._talk
         answer = chat.answer_text(raw, self._answer.is_stream)
+        if talk.goes_on and not answer.strip():  # more calls of tools: nothing to add yet
+            return None
         self._service.metrics.turns.labels("cut" if cut else "whole").inc()
         entry = turn(
-            self._talk.scope,
-            self._talk.turn_id,
+            talk.scope,
+            talk.turn_id,
             self._service.now(),
-            said,
+            chat.text_of(talk.asked[-1].get("content")),
             answer,
-            fingerprint=chat.fingerprint(self._talk.messages),
-            before=chat.turn_before(self._talk.messages),
-            model=str(self._talk.body["model"])[:200],
+            fingerprint=chat.fingerprint(talk.asked),
+            before=chat.turn_before(talk.messages),
+            model=str(talk.body["model"])[:200],
             cut=cut,
+            goes_on=talk.goes_on,
         )
         return self._service.journal.put(entry)
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from persona_agent.errors import InputError
+from persona_agent.memory.fact_rows import JOB as FACTS
+from persona_agent.memory.summary_rows import SUMMARY_JOB as SUMMARIES
 
 PREFIX = "PERSONA_AGENT_SERVE_"
 NEST = "__"
@@ -38,6 +40,7 @@ class MemoryPart(Part):
     max_tokens: int = Field(
         default=1024, ge=64, le=32_768, description="Bound of persona and memories."
     )
+    summary: bool = Field(default=True, description="Show the user's summary, if there is one.")
     deadline_s: float = Field(
         default=2.0,
         gt=0,
@@ -55,6 +58,7 @@ class LearnPart(Part):
 
     enabled: bool = Field(default=True, description="Whether this process learns at all.")
     facts: bool = Field(default=True, description="Extract facts from what users write.")
+    summaries: bool = Field(default=False, description="Sum up what users write.")
     align: bool = Field(default=True, description="Align personas by themselves.")
     align_after: int = Field(
         default=20, ge=5, description="New outcomes of a user before an alignment by itself."
@@ -63,6 +67,13 @@ class LearnPart(Part):
     tokens_per_hour: int = Field(
         default=2_000_000, ge=0, description="What learning may ask of the model; 0 for no bound."
     )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of job that what users write asks for."""
+        if not self.enabled:
+            return ()
+        return tuple(kind for kind, on in ((FACTS, self.facts), (SUMMARIES, self.summaries)) if on)
 
 
 class JwtPart(Part):

@@ -18,7 +18,7 @@ from persona_agent.closing import Closing
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-MOST = 64
+MOST = 8  # an embedder is hardly faster with more, and nobody waits for sixty others
 
 
 class Gathering(Closing, Generic[Q, R]):

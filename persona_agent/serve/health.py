@@ -23,7 +23,11 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", responses={503: {"description": "Some part cannot be used."}})
 async def ready(request: Request) -> Response:
-    """Say whether store, embedder and model can be used; 503 if the store or the model cannot."""
+    """Say whether store, embedder and model can be used; 503 if the store or the model cannot.
+
+    503 as well while the embedder is being loaded. One that cannot be loaded keeps nobody waiting:
+    answers come without memory.
+    """
     service = service_of(request)
     parts: dict[str, Any] = {}
 
@@ -31,9 +35,13 @@ async def ready(request: Request) -> Response:
         with service.store.snapshot() as snapshot:
             snapshot.heads([(service.config.tenant, "-")])
 
+    async def embedder() -> None:
+        if not service.loading:
+            await service.call(service.memory.embedder.embed, ["ready"])
+
     checks = {
         "store": lambda: service.call(store),
-        "embedder": lambda: service.call(service.memory.embedder.embed, ["ready"]),
+        "embedder": embedder,
         "model": service.upstream.models,
     }
     for name, check in checks.items():
@@ -42,8 +50,10 @@ async def ready(request: Request) -> Response:
             parts[name] = "ok"
         except (PersonaAgentError, ApiError) as error:
             parts[name] = type(error).__name__ if name != "model" else str(error)
+    if service.loading:
+        parts["embedder"] = "loading"
     parts["turns_waiting"] = service.journal.waiting
-    works = parts["store"] == parts["model"] == "ok"
+    works = parts["store"] == parts["model"] == "ok" and not service.loading
     told = {"status": "ready" if works else "not ready", "parts": parts}
     return JSONResponse(told, status_code=200 if works else 503)
 

@@ -29,7 +29,8 @@ Entry: TypeAlias = Mapping[str, Json]
 
 SUFFIX = ".turns"
 REJECTED = "rejected.jsonl"
-MOST = 256  # entries in one write
+MOST = 256  # entries in one write, about
+GATHER_S = 0.1  # turns of the same moment share one transaction and one call of the embedder
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 log = logging.getLogger("persona_agent.serve")
@@ -173,9 +174,10 @@ class Journal(Closing):
     def _store(self) -> None:
         """Put what is written into the store, as long as that takes."""
         while (entries := self._durable.get()) is not None:
+            self._closing.wait(GATHER_S)
             more = [entries]
             try:
-                while len(more) < 8:
+                while sum(map(len, more)) < MOST:
                     following = self._durable.get_nowait()
                     if following is None:
                         self._durable.put(None)

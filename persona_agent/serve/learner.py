@@ -77,8 +77,12 @@ class Keeper(Closing):
         spending: Spending,
         clock: Callable[[], datetime],
         tenant: str,
+        look_s: float = LOOK_S,
     ) -> None:
-        """Use these parts; `adopt` takes over the journals of the dead."""
+        """Use these parts; `adopt` takes over the journals of the dead.
+
+        Every `look_s` seconds it looks for such journals, and for users who are due.
+        """
         self._plan = plan
         self._store = store
         self._operations = operations
@@ -88,6 +92,7 @@ class Keeper(Closing):
         self._now = clock
         self._tenant = tenant
         self._budget = Budget(plan.tokens_per_hour)
+        self._look_s = look_s
         self._looked = time.monotonic()
         self._awake = threading.Event()
         self._stopping = threading.Event()
@@ -120,7 +125,7 @@ class Keeper(Closing):
 
     def _work(self) -> bool:
         """Do one piece of work; false if there is none, or the hour's budget is spent."""
-        if time.monotonic() - self._looked >= LOOK_S:
+        if time.monotonic() - self._looked >= self._look_s:
             self._looked = time.monotonic()
             self._adopt()
             if self._plan.align:
@@ -131,7 +136,7 @@ class Keeper(Closing):
         if operation is not None:
             self._align(operation)
             return True
-        if not self._plan.facts:
+        if not self._plan.kinds:
             return False
         ran = self._agent_of(self._tenant).run_jobs(limit=1)
         for one in ran:

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from persona_agent.serve.errors import bad
 
+TOOLS = ("tool", "function")  # whose messages are results; the latter is the older name
+
 Body: TypeAlias = Mapping[str, Any]  # Any: a client's JSON
 
 
@@ -47,13 +49,18 @@ def text_of(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def last_user_text(messages: Sequence[Body]) -> str:
-    """Return what the user said last, the empty text if the last turn is not the user's.
+def asked(messages: Sequence[Body]) -> Sequence[Body]:
+    """Return the talk up to what the user said last, that included; empty if that is not answered.
 
-    After a tool's result the model goes on by itself: there is nothing new from the user.
+    It is answered next if it is the last message, or if the last one is a tool's result: there the
+    model goes on by itself.
     """
-    last = messages[-1]
-    return text_of(last.get("content")) if last["role"] == "user" else ""
+    if messages[-1]["role"] not in ("user", *TOOLS):
+        return ()
+    for place in range(len(messages) - 1, -1, -1):
+        if messages[place]["role"] == "user":
+            return messages[: place + 1]
+    return ()
 
 
 def question(messages: Sequence[Body]) -> str:
@@ -100,19 +107,19 @@ def fingerprint(messages: Sequence[Body]) -> str:
 def turn_before(messages: Sequence[Body]) -> tuple[str, str] | None:
     """Return fingerprint and answer of the turn that the last user message follows.
 
-    None if the last message is not the user's, or nothing was answered before it.
+    An answer in several parts, with calls of tools between them, is their lines. None if the last
+    message is not the user's, or nothing was answered before it.
     """
     if messages[-1]["role"] != "user":
         return None
+    parts: list[str] = []
     for place in range(len(messages) - 2, -1, -1):
         one = messages[place]
-        if one["role"] == "assistant" and (answer := text_of(one.get("content"))):
-            earlier = messages[:place]
-            if any(before["role"] == "user" for before in earlier):
-                return fingerprint(earlier), answer
-            return None
         if one["role"] == "user":
-            return None
+            answer = "\n".join(reversed(parts))
+            return (fingerprint(messages[: place + 1]), answer) if parts else None
+        if one["role"] == "assistant" and (text := text_of(one.get("content"))):
+            parts.append(text)
     return None
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,19 +13,17 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from urllib.parse import quote
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.closing import Closing
 from persona_agent.context import Context
-from persona_agent.errors import InputError
+from persona_agent.errors import InputError, PersonaAgentError
 from persona_agent.llm import LocalLLM, open_llm
 from persona_agent.llm.metered import metered
 from persona_agent.llm.openai import DEFAULT_BASE_URL
 from persona_agent.memory.api_keys import ApiKeys
 from persona_agent.memory.embed import open_embedder
 from persona_agent.memory.episodic import EpisodicMemory
-from persona_agent.memory.fact_rows import JOB as FACTS
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
 from persona_agent.memory.operations import Operations
@@ -41,8 +40,10 @@ from persona_agent.serve.journal import Journal
 from persona_agent.serve.known import Question, know
 from persona_agent.serve.learner import Keeper
 from persona_agent.serve.metrics import Metrics
+from persona_agent.serve.personal import Asked
 from persona_agent.serve.turns import Turns
 from persona_agent.serve.upstream import EndpointUpstream, Upstream, in_pool
+from persona_agent.types import Scope
 
 if TYPE_CHECKING:
     from persona_agent.serve.shop import Shop
@@ -86,8 +87,7 @@ class Service:
     def _begin(self, parts: Parts) -> None:
         config = self.config
         own = self._open.enter_context
-        outbox = (FACTS,) if config.learn.enabled and config.learn.facts else ()
-        self.store = own(Store.open(config.database, outbox=outbox))
+        self.store = own(Store.open(config.database, outbox=config.learn.kinds))
         embedder = parts.embedder or open_embedder(config.embedder)
         path = self.store.database.path
         index = Index(embedder.name, file=None if path is None else index_path(path))
@@ -114,9 +114,13 @@ class Service:
             similar=config.memory.similar,
             max_tokens=config.memory.max_tokens,
         )
-        self.known: Gathering[Question, Context] = own(
-            Gathering(partial(know, self.memory, self.personas, plan), name="know")
+        known: Gathering[Question, Context] = own(
+            Gathering(partial(know, self.memory, plan, summary=config.memory.summary), name="know")
         )
+        self._known = known
+        self.asked = Asked(known.ask, deadline_s=config.memory.deadline_s)
+        self.loading = True
+        self._loading: asyncio.Task[None] | None = None
         self.journal = Journal(
             journal_folder(config, path), self.turns.apply, sync=config.journal_sync
         )
@@ -162,6 +166,7 @@ class Service:
             )
         if self.config.learn.enabled:
             self._keeper = self._open.enter_context(self._keep())
+        self._loading = asyncio.create_task(self._load())
         adopted = await self.call(self.journal.adopt)
         if adopted:
             log.info("turns of processes that ended were stored", extra={"count": adopted})
@@ -170,8 +175,21 @@ class Service:
         """Close everything, turns first: what cannot be stored now stays on the disk."""
         self.stopping = True
         await self.upstream.close()
+        if self._loading is not None:
+            await self._loading
         with ThreadPoolExecutor(1, "closing") as last:  # the other pool is among what is closed
             await in_pool(last, self._open.close)
+
+    async def _load(self) -> None:
+        """Let all that a first answer would wait for be loaded now; `loading` ends with it."""
+        try:
+            await self.call(self.memory.embedder.embed, ["ready"])
+            await self._known.ask(Question(Scope("ready", self.config.tenant), "ready"))
+        except PersonaAgentError as error:
+            log.warning("memory cannot be used", extra={"reason": str(error)})
+        except Exception:  # whatever breaks in a model: answers come without memory
+            log.exception("memory cannot be used")
+        self.loading = False
 
     def wake(self) -> None:
         """Let the keeper look for work now."""
@@ -257,8 +275,3 @@ def _upstream(config: Config, llm: LLM) -> Upstream:
             llm.base_url, llm.api_key, config.timeout_s, {"model": name, **alone}, salted=True
         )
     return ModelUpstream(llm, name)
-
-
-def names(some: Sequence[str]) -> str:
-    """Return ids as one header's value: separated by commas, percent-encoded where need be."""
-    return ",".join(quote(one, safe="") for one in some)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
-
-from sqlalchemy import Connection
+from typing import Any, TypeAlias
 
 from persona_agent.errors import UnknownInteraction
 from persona_agent.memory.episodic import EpisodicMemory
-from persona_agent.memory.lineage import forgotten_at
+from persona_agent.memory.lineage import forgotten_of
 from persona_agent.memory.rows import microseconds, owner_of
 from persona_agent.serve.journal import Entry
 from persona_agent.types import FloatArray, Interaction, Json, Scope
+
+Turn: TypeAlias = tuple[Entry, Interaction]
 
 ACCEPTED = "accepted"
 REJECTED = "rejected"
@@ -34,11 +35,13 @@ def turn(
     before: tuple[str, str] | None,
     model: str,
     cut: bool,
+    goes_on: bool = False,
 ) -> Entry:
     """Return the journal's entry of a turn.
 
     `fingerprint` is that of the talk up to the question, `before` the fingerprint and answer of
-    the turn that it follows; `cut` says that the client left before the answer's end.
+    the turn that it follows; `cut` says that the client left before the answer's end, `goes_on`
+    that the turn began before: this is what was answered after a tool's result.
     """
     metadata: dict[str, Json] = {"channel": "chat", "turn": fingerprint, "model": model}
     if cut:
@@ -54,6 +57,7 @@ def turn(
         "response": storable(answer) or None,
         "metadata": metadata,
         "before": None if before is None else list(before),
+        "goes_on": goes_on,
     }
 
 
@@ -75,9 +79,9 @@ class Turns:
     def apply(self, entries: Sequence[Entry]) -> list[Entry]:
         """Store turns and return those that can never be stored; raises StoreError.
 
-        A turn of a user who was forgotten since is dropped.
+        A turn of a user who was forgotten since is dropped. Doing it again changes nothing.
         """
-        read: list[tuple[Entry, Interaction]] = []
+        read: list[Turn] = []
         refused: list[Entry] = []
         for entry in entries:
             try:
@@ -85,18 +89,19 @@ class Turns:
             except (KeyError, TypeError, ValueError) as error:
                 log.warning("a turn cannot be stored", extra={"reason": type(error).__name__})
                 refused.append(entry)
-        alive = self._alive(read)
+        forgotten = self._forgotten(read)
+        alive = [one for one in read if one not in forgotten]
+        begun = [one for one in alive if not one[0].get("goes_on")]
+        wrong = self._add(begun)
+        wrong += self._add(self._go_on([one for one in alive if one[0].get("goes_on")]))
         if self._implicit:
-            self._outcomes(alive)
-        refused += self._add(alive)
-        with self._memory.store.database.read() as connection:
-            late = [one for _, one in alive if _is_forgotten(connection, one)]
-        for one in late:  # forgotten while it was being stored
+            self._outcomes([one for one in begun if one not in wrong])
+        for _, late in self._forgotten(alive):  # forgotten while it was being stored
             try:
-                self._memory.delete(one.scope, one.id, self._now())
+                self._memory.delete(late.scope, late.id, self._now())
             except UnknownInteraction:
                 continue
-        return refused
+        return refused + [entry for entry, _ in wrong]
 
     def feedback(
         self, scope: Scope, event_id: str, outcome: str, metadata: Mapping[str, Json]
@@ -104,13 +109,23 @@ class Turns:
         """Give an event the outcome that the user said it had; raises UnknownInteraction."""
         known = self._memory.store.get(scope, event_id)
         kept = {key: value for key, value in known.metadata.items() if key != "implicit"}
-        return self._set(known, outcome, {**kept, **metadata})
+        changed = replace(known, outcome=outcome, metadata={**kept, **metadata})
+        vectors = self._vectors([changed.text])
+        return self._write(changed, None if vectors is None else vectors[0])
 
-    def _alive(self, read: Sequence[tuple[Entry, Interaction]]) -> list[tuple[Entry, Interaction]]:
+    def _forgotten(self, read: Sequence[Turn]) -> list[Turn]:
+        """Return the turns of users who were forgotten after them."""
+        owners = list({owner_of(one.scope) for _, one in read})
         with self._memory.store.database.read() as connection:
-            return [pair for pair in read if not _is_forgotten(connection, pair[1])]
+            at = forgotten_of(connection, owners)
+        return [
+            pair
+            for pair in read
+            if microseconds(pair[1].when) <= at.get(owner_of(pair[1].scope), -1)
+        ]
 
-    def _add(self, read: Sequence[tuple[Entry, Interaction]]) -> list[Entry]:
+    def _add(self, read: Sequence[Turn]) -> list[Turn]:
+        """Store turns; return those that the store refuses."""
         if not read:
             return []
         try:
@@ -118,8 +133,8 @@ class Turns:
         except (ValueError, TypeError):
             if len(read) == 1:
                 log.warning("a turn was refused by the store")
-                return [read[0][0]]
-            return [entry for pair in read for entry in self._add([pair])]
+                return [read[0]]
+            return [wrong for pair in read for wrong in self._add([pair])]
         return []
 
     def _keep(self, some: Sequence[Interaction]) -> None:
@@ -131,39 +146,68 @@ class Turns:
 
     def _vectors(self, texts: Sequence[str]) -> FloatArray | None:
         """Return the texts' vectors; None if the embedder fails: each gets one when recalled."""
+        if not texts:
+            return None
         try:
             return self._memory.embedder.embed(texts)
         except Exception:  # whatever breaks in a model, the words are kept
             log.exception("the embedder failed; turns are stored without vectors")
             return None
 
-    def _outcomes(self, read: Sequence[tuple[Entry, Interaction]]) -> None:
-        """Note that a turn's predecessor was gone on from, or that the same was asked again."""
-        for entry, one in read:
-            mark = one.metadata.get("turn")
-            before: Any = entry.get("before")
-            for known in self._memory.store.recent(one.scope.owner, LOOK_BACK):
-                if known.outcome is not None or known.id == one.id:
-                    continue
-                told = known.metadata.get("turn")
-                again = told == mark and abs(one.when - known.when) < ASKED_AGAIN
-                if told is None or not (
-                    again or (before and [told, known.response] == list(before))
-                ):
-                    continue
-                implied = "asked again" if again else "went on"
-                kept = {**known.metadata, "implicit": implied}
-                self._set(known, REJECTED if again else ACCEPTED, kept)
+    def _go_on(self, read: Sequence[Turn]) -> list[Turn]:
+        """Add answers to the turns that they belong to; return those whose turn is not there."""
+        alone: list[Turn] = []
+        for pair in read:
+            one = pair[1]
+            known = next((k for k in self._latest(one)[::-1] if _mark(k) == _mark(one)), None)
+            if known is None:
+                alone.append(pair)
+            elif f"\n{one.response}\n" not in f"\n{known.response}\n":  # as it is the second time
+                both = [part for part in (known.response, one.response) if part]
+                self._change([replace(known, response="\n".join(both))])
+        return alone
 
-    def _set(self, known: Interaction, outcome: str, metadata: Mapping[str, Json]) -> Interaction:
-        """Set an outcome; the vector is made now, so that no later question waits for it."""
-        text = "\n".join(part for part in (known.query, known.response, outcome) if part)
-        store = self._memory.store
-        values: dict[str, Any] = {"outcome": outcome, "metadata": metadata, "now": self._now()}
-        vectors = self._vectors([text])
-        if vectors is not None:
-            values |= {"vector": vectors[0], "embedder": self._memory.label()}
-        return store.update(known.scope, known.id, **values)
+    def _outcomes(self, read: Sequence[Turn]) -> None:
+        """Note that a turn's predecessor was gone on from, or that the same was asked again."""
+        found: dict[tuple[Scope, str], Interaction] = {}
+        for entry, one in read:
+            before: Any = entry.get("before")
+            for known in self._latest(one):
+                place = known.scope.owner, known.id
+                if known.outcome is not None or place in found or _mark(known) is None:
+                    continue
+                again = _mark(known) == _mark(one) and one.when - known.when < ASKED_AGAIN
+                if not again and (before is None or [_mark(known), known.response] != [*before]):
+                    continue
+                implied = {**known.metadata, "implicit": "asked again" if again else "went on"}
+                outcome = REJECTED if again else ACCEPTED
+                found[place] = replace(known, outcome=outcome, metadata=implied)
+        self._change(list(found.values()))
+
+    def _latest(self, one: Interaction) -> list[Interaction]:
+        """Return the user's latest events that are not later than this one, oldest first."""
+        latest = self._memory.store.recent(one.scope.owner, LOOK_BACK)
+        return [known for known in latest if known.id != one.id and known.when <= one.when]
+
+    def _change(self, some: Sequence[Interaction]) -> None:
+        """Write what became of turns, as far as they are there and the store takes it."""
+        vectors = self._vectors([one.text for one in some])
+        for place, one in enumerate(some):
+            try:
+                self._write(one, None if vectors is None else vectors[place])
+            except UnknownInteraction:
+                continue  # deleted meanwhile
+            except ValueError as error:
+                log.warning("a turn could not be changed", extra={"reason": str(error)})
+
+    def _write(self, one: Interaction, vector: FloatArray | None) -> Interaction:
+        """Write a turn that has changed, with its vector, so that no later question waits for it."""
+        values: dict[str, Any] = {"response": one.response, "outcome": one.outcome}
+        if vector is not None:
+            values |= {"vector": vector, "embedder": self._memory.label()}
+        return self._memory.store.update(
+            one.scope, one.id, metadata=one.metadata, now=self._now(), **values
+        )
 
 
 def _interaction(entry: Mapping[str, Any]) -> Interaction:  # Any: our own JSON, checked inside
@@ -178,6 +222,6 @@ def _interaction(entry: Mapping[str, Any]) -> Interaction:  # Any: our own JSON,
     )
 
 
-def _is_forgotten(connection: Connection, one: Interaction) -> bool:
-    at = forgotten_at(connection, owner_of(one.scope))
-    return at is not None and microseconds(one.when) <= at
+def _mark(one: Interaction) -> Json:
+    """Return the fingerprint of the talk that led to a turn; None for other events."""
+    return one.metadata.get("turn")

@@ -17,6 +17,7 @@ import httpx
 
 from persona_agent.llm.endpoint import is_vllm
 from persona_agent.serve.errors import ApiError
+from persona_agent.serve.pools import Pools
 
 PASSED_ON = ("openai-organization", "openai-project", "openai-beta", "traceparent", "tracestate")
 PASSED_BACK = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
@@ -143,11 +144,7 @@ class EndpointUpstream:
             self._client = httpx.AsyncClient(
                 headers=key,
                 timeout=httpx.Timeout(self.timeout_s, connect=CONNECT_S),
-                limits=httpx.Limits(
-                    max_connections=MOST_CONNECTIONS,
-                    max_keepalive_connections=MOST_CONNECTIONS,
-                    keepalive_expiry=KEPT_S,
-                ),
+                transport=Pools(most=MOST_CONNECTIONS, kept_s=KEPT_S),
                 trust_env=False,  # a proxy of the environment must not see users' words by surprise
             )
         return self._client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def test_the_example_runs(block: Block, tmp_path: Path, upstream: Upstream) -> N
     plain = {"PYTHONPATH": str(ROOT)}
     run_python(block, tmp_path, {**os.environ, **plain, **endpoint}, strict=False)
     assert upstream.bodies
+
+
+@pytest.mark.real("embedder")
+def test_the_readmes_five_lines_make_a_reply_personal(tmp_path: Path, upstream: Upstream) -> None:
+    (block,) = [one for one in blocks(ROOT / "README.md") if "wrap(OpenAI()" in one.body]
+    assert len(block.body.strip().splitlines()) <= 5
+    upstream.answer = says("Try a short book by Calvino.")
+    endpoint = {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "k", **OFFLINE}
+    plain = {"PYTHONPATH": str(ROOT)}
+    run_python(block, tmp_path, {**os.environ, **plain, **endpoint}, strict=False)
+    first, second = map(json.dumps, upstream.bodies)
+    assert "<memories>" not in first
+    assert "I only read short books." in second.partition("<memories>")[2]
 
 
 def test_what_is_not_run_says_why() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,71 @@ def test_a_key_set_verifies_and_its_public_key_signs_nothing(store: Store, tmp_p
             doors.caller(bearer(wrong))
     with pytest.raises(InputError, match="do not go with a key set"):
         guard(store, jwks_file=str(file), algorithms=["HS256"])
+
+
+class Issuer(BaseHTTPRequestHandler):
+    """The endpoint of a sign-in: it gives the keys of `server.keys`, or fails without."""
+
+    server: Any
+
+    def do_GET(self) -> None:
+        keys = self.server.keys
+        self.send_response(200 if keys else 500)
+        self.end_headers()
+        self.wfile.write(json.dumps({"keys": keys}).encode())
+
+    def log_message(self, *args: Any) -> None:
+        return  # tests print nothing
+
+
+@pytest.fixture
+def issuer() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Issuer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def key_pair(name: str) -> tuple[rsa.RSAPrivateKey, dict[str, Any]]:
+    private = rsa.generate_private_key(65537, 2048)
+    public = json.loads(RSAAlgorithm.to_jwk(private.public_key()))
+    return private, {**public, "kid": name, "use": "sig", "alg": "RS256"}
+
+
+def signed(private: rsa.RSAPrivateKey, name: str) -> dict[str, str]:
+    return bearer(jwt.encode(claims(), private, "RS256", headers={"kid": name}))
+
+
+def test_keys_are_fetched_from_their_address_and_again_when_one_is_unknown(
+    store: Store, issuer: Any
+) -> None:
+    old, public = key_pair("old")
+    issuer.keys = [public]
+    doors = guard(store, jwks_url=f"http://127.0.0.1:{issuer.server_port}/jwks.json")
+    assert doors.caller(signed(old, "old")).user == "ann"
+    new, public = key_pair("new")
+    with pytest.raises(ApiError) as told:
+        doors.caller(signed(new, "new"))
+    assert told.value.status == 401
+    issuer.keys = [public]
+    doors._tokens._client.cooldown_duration = 0  # type: ignore[union-attr]  # 30 s in earnest
+    assert doors.caller(signed(new, "new")).user == "ann"
+    with pytest.raises(ApiError) as told:
+        doors.caller(signed(old, "new"))  # the other key's name does not help
+    assert told.value.status == 401
+
+
+def test_keys_that_cannot_be_fetched_are_no_fault_of_the_tokens(store: Store, issuer: Any) -> None:
+    issuer.keys = []
+    doors = guard(store, jwks_url=f"http://127.0.0.1:{issuer.server_port}/jwks.json")
+    private, public = key_pair("k1")
+    with pytest.raises(ApiError) as told:
+        doors.caller(signed(private, "k1"))
+    assert (told.value.status, told.value.code) == (503, "key_set_unavailable")
+    issuer.keys = [public]
+    assert doors.caller(signed(private, "k1")).user == "ann"
+    with pytest.raises(InputError, match="must begin with http"):
+        guard(store, jwks_url="file:///etc/passwd")
 
 
 def test_a_token_beside_a_key_narrows_the_key_to_its_user(store: Store) -> None:

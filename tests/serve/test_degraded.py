@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ import httpx
 import pytest
 
 from persona_agent.errors import BackendError
+from persona_agent.llm.breaker import Breaker
 from persona_agent.memory.embed import HashEmbedder
+from persona_agent.serve.personal import Asked
 from persona_agent.serve.service import Parts
 from persona_agent.types import Scope
 from tests.serve.conftest import Running
@@ -78,6 +81,48 @@ def test_a_memory_that_hangs_keeps_nobody_waiting(
         moody.go_on.set()
         server.settle()
     assert server.service.store.get(Scope("ann"), told.headers["x-persona-turn"]).query == "Tea?"
+
+
+def test_a_server_is_ready_when_its_embedder_is_loaded(
+    serve: Callable[..., Running], moody: Moody
+) -> None:
+    moody.mood = "hangs"
+    server = serve(Parts(embedder=moody))
+    with server.client() as web:
+        told = web.get("/ready")
+        assert (told.status_code, told.json()["parts"]["embedder"]) == (503, "loading")
+        assert web.get("/health").status_code == 200
+        moody.go_on.set()
+        deadline = time.monotonic() + 60
+        while web.get("/ready").status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert web.get("/ready").json()["parts"]["embedder"] == "ok"
+
+
+def test_an_embedder_that_cannot_be_loaded_keeps_nobody_waiting(
+    serve: Callable[..., Running], moody: Moody
+) -> None:
+    moody.mood = "fails"
+    server = serve(Parts(embedder=moody))
+    with server.client() as web:
+        deadline = time.monotonic() + 60
+        while (told := web.get("/ready")).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (told.status_code, told.json()["parts"]["embedder"]) == (200, "BackendError")
+        assert say(web).headers["x-persona-memory"] == "degraded; BackendError"
+
+
+def test_a_memory_that_keeps_hanging_is_left_alone(
+    serve: Callable[..., Running], moody: Moody
+) -> None:
+    server = serve(Parts(embedder=moody))
+    service, breaker = server.service, Breaker(2, 3600)
+    service.asked = Asked(service._known.ask, deadline_s=0.1, breaker=breaker)
+    with server.client() as web:
+        moody.mood = "hangs"
+        told = [say(web, f"Tea {i}?").headers["x-persona-memory"] for i in range(4)]
+        moody.go_on.set()
+    assert told == ["degraded; timeout"] * 2 + ["degraded; resting"] * 2
 
 
 def test_a_store_that_fails_costs_no_answer_and_no_turn(

@@ -146,7 +146,7 @@ def test_a_broken_embedder_costs_no_turn(store: Store) -> None:
             raise BackendError("the model file is gone")
 
     assert turns(store, Broken()).apply([entry(1), entry(2, before=("f1", "answer 1"))]) == []
-    assert store.get(ANN, "t1").outcome is None
+    assert store.get(ANN, "t1").outcome == "accepted"
     assert store.count(ANN) == 2
 
 
@@ -160,6 +160,29 @@ def test_going_on_and_asking_again_are_outcomes_of_the_turn_before(store: Store)
     assert (again.outcome, again.metadata["implicit"]) == ("rejected", "asked again")
     apply([entry(4, before=("f3", "another answer"))])
     assert store.get(ANN, "t3").outcome is None
+
+
+def test_a_turn_and_the_one_after_it_may_come_in_one_batch(store: Store) -> None:
+    turns(store).apply([entry(1), entry(2, before=("f1", "answer 1"))])
+    assert [one.outcome for one in store.get_all(ANN)] == ["accepted", None]
+
+
+def test_an_answer_after_a_tools_result_is_added_to_its_turn_once(store: Store) -> None:
+    apply = turns(store).apply
+    more = entry(2, fingerprint="f1", goes_on=True)
+    last = entry(3, fingerprint="f1", goes_on=True)
+    for _ in range(2):  # a journal that is taken over may be applied twice
+        assert apply([entry(1), more, last]) == []
+    (one,) = store.get_all(ANN)
+    assert one.response == "answer 1\nanswer 2\nanswer 3"
+    assert one.outcome is None
+    apply([entry(4, before=("f1", one.response))])
+    assert store.get(ANN, "t1").outcome == "accepted"
+
+
+def test_an_answer_whose_turn_is_not_there_is_a_turn(store: Store) -> None:
+    turns(store).apply([entry(2, fingerprint="f1", goes_on=True)])
+    assert [(one.query, one.response) for one in store.get_all(ANN)] == [("question 2", "answer 2")]
 
 
 def test_what_the_user_says_goes_before_what_was_implied(store: Store) -> None:

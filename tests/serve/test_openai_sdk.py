@@ -33,7 +33,7 @@ def sdk(server: Running) -> Any:
         yield client
 
 
-def test_tools_pass_through_and_their_results_are_no_turn(
+def test_tools_pass_through_and_the_answer_after_them_is_of_the_same_turn(
     server: Running, sdk: openai.OpenAI, seen: list[dict[str, Any]]
 ) -> None:
     asked: list[Any] = [{"role": "user", "content": "How is the weather?"}]
@@ -44,14 +44,22 @@ def test_tools_pass_through_and_their_results_are_no_turn(
     assert json.loads(call.function.arguments) == {"city": "Oslo"}  # type: ignore[union-attr]
     message = first.choices[0].message.model_dump(exclude_none=True)
     result = {"role": "tool", "tool_call_id": call.id, "content": "sun"}
-    second = sdk.chat.completions.create(
+    whole = sdk.chat.completions.with_raw_response.create(
         model="stub", messages=[*asked, message, result], tools=[TOOL], user="ann"
     )
+    second = whole.parse()
     assert second.choices[0].message.content == "You said: sun"
+    assert "x-persona-turn" not in whole.headers  # it began before
     assert seen[1]["body"]["messages"][-2]["tool_calls"][0]["id"] == "call_1"
     server.settle()
     kept = server.service.store.get_all(server.service.agent("default").persona("ann").scope)
-    assert [(one.query, one.response) for one in kept] == [("How is the weather?", None)]
+    told = [("How is the weather?", "You said: sun")]
+    assert [(one.query, one.response) for one in kept] == told
+    answer = second.choices[0].message.model_dump(exclude_none=True)
+    more = [*asked, message, result, answer, {"role": "user", "content": "Thanks!"}]
+    sdk.chat.completions.create(model="stub", messages=more, user="ann")
+    server.settle()
+    assert server.service.store.get(kept[0].scope, kept[0].id).outcome == "accepted"
 
 
 def test_structured_output_passes_through(sdk: openai.OpenAI, seen: list[dict[str, Any]]) -> None:
