@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
@@ -10,8 +10,8 @@ from persona_agent.memory.rows import Owner
 from persona_agent.memory.schema import events
 from persona_agent.memory.snapshot import key, of_owner
 
-# Any, here: a column's type, which SQLAlchemy checks when it reads.
-Citations = Select[Any]
+# Any, here: of columns, whose types the schema does not tell.
+Citations: TypeAlias = "Select[str, str]"  # what cites, and what is cited
 
 
 def citations(links: Table, citing: ColumnElement[Any]) -> Citations:

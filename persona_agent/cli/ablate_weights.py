@@ -21,7 +21,7 @@ from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
 from persona_agent.ports import LLM
 from persona_agent.train.base import Base, fingerprint_of
-from persona_agent.train.options import TrainOptions
+from persona_agent.train.options import Method, TrainOptions
 
 if TYPE_CHECKING:
     from persona_agent.eval.tasks.task_set import TaskSet
@@ -79,7 +79,7 @@ def trained(
     sample: TaskSet,
     base: str,
     options: TrainOptions,
-    methods: tuple[str, ...],
+    methods: tuple[Method, ...],
     tell: Tell,
 ) -> Weights:
     """Train adapters of the people studied on their histories, in `folder`, and return them.

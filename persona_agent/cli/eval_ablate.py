@@ -17,7 +17,7 @@ from persona_agent.cli.train import SERVED
 from persona_agent.closing import Closing
 from persona_agent.memory.embed import open_embedder
 from persona_agent.ports import LLM
-from persona_agent.train.options import METHODS, TrainOptions
+from persona_agent.train.options import METHODS, Method, TrainOptions
 from persona_agent.types import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _weights(
 ) -> ablate_weights.Weights:  # Any: click's options
     """Return the adapters that are to be used, trained first if that is asked."""
     path: Path | None = given["adapters"]
-    methods: tuple[str, ...] = given["train"]
+    methods: tuple[Method, ...] = given["train"]
     own = settings.llm.removeprefix(ablate_weights.IN_PROCESS)
     base = given["base"] or ("local" if own == settings.llm else own)
     if methods and path is not None:
