@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from persona_agent.errors import PersonaAgentError
 from persona_agent.eval.demo import AFTER, ARMS, BEFORE, CHOICES, NEXT, STATISTICS, Demo, Row
+from persona_agent.eval.pictures import (
+    BAD,
+    GOOD,
+    INK,
+    LINE,
+    MUTED,
+    draw_interval,
+    new_axes,
+    new_figure,
+    side_of,
+    svg,
+)
 from persona_agent.eval.statistics import Interval
 from persona_agent.persona import Diff, Persona, diff
-
-INK, MUTED, GOOD, BAD, ACCENT = "#1f2933", "#8a97a6", "#2f855a", "#c05621", "#2b6cb0"
 
 
 def title(found: Demo) -> str:
@@ -123,22 +131,21 @@ def _change(versions: Sequence[Persona], place: int) -> Diff:
 
 def _arms_chart(rows: Sequence[Row]) -> str:
     """Return an SVG: each arm's gain over the user's own statistics, with its interval."""
-    figure, axes = _figure(7.2, 0.46 * len(rows) + 0.9)
+    figure = new_figure(7.2, 0.46 * len(rows) + 0.9)
+    axes = new_axes(figure)
     shown = [row for row in rows if row.arm != STATISTICS][::-1]
     for place, row in enumerate(shown):
-        gain = row.mae_gain
-        colour = GOOD if gain.low > 0 else BAD if gain.high < 0 else MUTED
-        axes.plot([gain.low, gain.high], [place, place], color=colour, linewidth=2.5)
-        axes.plot([gain.mean], [place], "o", color=colour, markersize=7)
+        draw_interval(axes, row.mae_gain, place, side_of(row.mae_gain))
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(shown)), [row.arm for row in shown])
     axes.set_xlabel("stars by which the error falls, against the user's own statistics (95%)")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _users_chart(found: Demo) -> str:
     """Return an SVG: each user's error before and after alignment."""
-    figure, axes = _figure(7.2, 3.2)
+    figure = new_figure(7.2, 3.2)
+    axes = new_axes(figure)
     users = sorted(found.errors[BEFORE], key=lambda user: found.errors[BEFORE][user])
     for place, user in enumerate(users):
         before, after = found.errors[BEFORE][user], found.errors[AFTER][user]
@@ -146,27 +153,7 @@ def _users_chart(found: Demo) -> str:
         axes.plot([place, place], [before, after], color=colour, linewidth=2)
         axes.plot([place], [before], "o", markerfacecolor="white", markeredgecolor=INK, zorder=3)
         axes.plot([place], [after], "o", color=colour, markersize=5, zorder=4)
-        axes.plot([place], [found.errors[STATISTICS][user]], "_", color=ACCENT, markersize=12)
+        axes.plot([place], [found.errors[STATISTICS][user]], "_", color=LINE, markersize=12)
     axes.set_xticks(range(len(users)), users, rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("mean absolute error, stars")
-    return _svg(figure)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:  # Any: matplotlib has no types here
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(colors=INK)
-    return figure, axes
-
-
-def _svg(figure: Any) -> str:  # Any: matplotlib has no types here
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return svg(figure)

@@ -77,7 +77,8 @@ def audit(store: Store, tenant: str | None = None) -> Iterator[Finding]:
 def redact(store: Store, found: Finding, now: datetime) -> None:
     """Take the secrets out of an event that an audit found, and out of the log of its changes.
 
-    Summaries that rest on it go, since they may repeat them; a job makes them anew.
+    Summaries that rest on it go, since they may repeat them; a job makes them anew. Adapters that
+    learned from it go, too: weights cannot unlearn.
     """
     scope = Scope(found.user, found.tenant)
     one = store.get(scope, found.event)

@@ -158,8 +158,8 @@ class EpisodicMemory:
 
         `recent` gives the latest, oldest first, scored 1 for the latest, 1/2, 1/3 before it.
         `similar` gives the nearest, best first, scored by cosine; of equals, the earlier first;
-        an empty query is similar to nothing. `hybrid` fuses the order by cosine with the order by
-        BM25, and is scored by reciprocal ranks. All take `k`, then leave out what does not fit
+        an empty query is similar to nothing. `hybrid` weighs the cosine and how much of the
+        query a text says, by BM25, into one score from 0 to 1. All take `k`, then leave out what does not fit
         into `max_tokens`, the latest or best being kept.
 
         All queries are embedded in one call; `vectors` has one a request, or None, that this

@@ -7,23 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
+from persona_agent.memory.citing import citations, gathered
 from persona_agent.memory.rows import Owner, time_of
-from persona_agent.memory.schema import events, evidence, fact_vectors, facts
+from persona_agent.memory.schema import evidence, fact_vectors, facts
 from persona_agent.memory.snapshot import key, of_owner
 from persona_agent.types import Fact, FloatArray
 
 _FACTS = select(facts).where(of_owner(facts)).order_by(facts.c.valid_from, facts.c.id)
-_EVIDENCE = (
-    select(evidence.c.fact, evidence.c.event)
-    .join(
-        events,
-        (events.c.tenant == evidence.c.tenant)
-        & (events.c.user == evidence.c.user)
-        & (events.c.id == evidence.c.event),
-    )
-    .where(of_owner(evidence))
-    .order_by(events.c.when, events.c.seq)
-)
+_EVIDENCE = citations(evidence, evidence.c.fact)
 _VECTORS = select(fact_vectors.c.fact, fact_vectors.c.vector).where(
     of_owner(fact_vectors), fact_vectors.c.embedder == bindparam("embedder_")
 )
@@ -31,9 +22,7 @@ _VECTORS = select(fact_vectors.c.fact, fact_vectors.c.vector).where(
 
 def read_facts(connection: Connection, owner: Owner) -> list[Fact]:
     """Return all facts about a user, oldest first."""
-    proof: dict[str, list[str]] = {}
-    for fact, event in connection.execute(_EVIDENCE, key(owner)):
-        proof.setdefault(fact, []).append(event)
+    proof = gathered(connection, _EVIDENCE, owner)
     rows = connection.execute(_FACTS, key(owner)).mappings()
     return [_fact(row, proof.get(row["id"], ())) for row in rows]
 

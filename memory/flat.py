@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_agent.errors import BackendError, StoreError
+from persona_agent.memory.ranking import DECIMALS
 from persona_agent.types import FloatArray
 
 INSTALL_CPU = 'pip install "persona-agent-framework[cpu]"'
-DECIMALS = 6  # of a score: vectors are float32, what follows is noise
 SPARE = 8  # candidates beyond k
 SMALL = 256  # up to so many vectors, a call of FAISS costs more than looking at all
 NOISE = 1e-4  # far above the rounding of FAISS's single precision for vectors of unit length
@@ -124,10 +124,14 @@ class FlatSearch:
         best = np.lexsort((ranks, -scores))[:k]
         return list(zip(ranks[best].tolist(), scores[best].tolist(), strict=True))
 
-    def cosine(self, vector: FloatArray, rank: int) -> float:
-        """Return the inner product with the vector at a rank, to six decimals."""
-        row = self._matrix[rank].astype(np.float64)
-        return float((row @ vector.astype(np.float64)).round(DECIMALS)) + 0.0
+    def cosines(self, vector: FloatArray, ranks: Sequence[int]) -> list[float]:
+        """Return the inner products with the vectors at ranks, to six decimals; 0 without one."""
+        if self._index is None:
+            return [0.0] * len(ranks)
+        rows = self._matrix[list(ranks)].astype(np.float64)
+        scores = (rows @ vector.astype(np.float64)).round(DECIMALS) + 0.0
+        found: list[float] = np.where(self.present[list(ranks)], scores, 0.0).tolist()
+        return found
 
     def _looked_at(
         self,

@@ -19,10 +19,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from persona_agent.memory.ranking import DECIMALS
+
 WORD = re.compile(r"\w+")
 K1 = 1.2  # how soon repeating a word stops to count
 B = 0.75  # how much long texts are held back
-DECIMALS = 6
 WORD_BYTES = 250  # of a word's place in the lexicon (measured)
 
 
@@ -33,6 +34,11 @@ class Counts:
     texts: int
     length: int
     having: Mapping[str, int]
+
+    def rarity(self, word: str) -> float:
+        """Return how much a word tells: its inverse document frequency, above 0."""
+        having = self.having[word]
+        return math.log1p((self.texts - having + 0.5) / (having + 0.5))
 
     def __add__(self, other: Counts) -> Counts:
         having = {word: count + other.having[word] for word, count in self.having.items()}
@@ -112,10 +118,8 @@ class Lexicon:
         lengths = self._sizes(end)
         for word in words:
             ranks, times = self._found(word, end, allowed)
-            having = known.having[word]
-            rarity = math.log1p((known.texts - having + 0.5) / (having + 0.5))
             held = K1 * (1 - B + B * lengths[ranks] / mean)
-            scores[ranks] += rarity * times * (K1 + 1) / (times + held)
+            scores[ranks] += known.rarity(word) * times * (K1 + 1) / (times + held)
         return scores.round(DECIMALS)
 
     def search(
@@ -134,6 +138,25 @@ class Lexicon:
         hits = np.flatnonzero(scores)
         best = hits[np.lexsort((hits, -scores[hits]))[:k]]
         return [(int(rank), float(scores[rank])) for rank in best]
+
+    def shares(
+        self, words: Sequence[str], ranks: Sequence[int], counts: Counts
+    ) -> npt.NDArray[np.float64]:
+        """Return how much of the words each text at `ranks` says: from 0 to 1, 1 being all of them.
+
+        A word counts by the square of its rarity, as in the inner product of two texts by tf-idf;
+        how often it is said and how long the text is do not matter. Rounded to six decimals.
+        """
+        wanted = np.asarray(ranks, np.int64)
+        said, whole = np.zeros(len(wanted)), 0.0
+        for word in words:
+            weight = counts.rarity(word) ** 2
+            whole += weight
+            if word in self._ranks and len(wanted):
+                found = np.frombuffer(self._ranks[word], np.int32)
+                places = np.searchsorted(found, wanted).clip(max=len(found) - 1)
+                said[found[places] == wanted] += weight
+        return (said / whole).round(DECIMALS) if whole else said
 
     def _sizes(self, end: int) -> npt.NDArray[np.int32]:
         return np.frombuffer(self._lengths, np.int32)[:end] if end else np.zeros(0, np.int32)

@@ -12,7 +12,7 @@ from persona_agent.types import Explanation, Fact, FloatArray, Interaction, Reca
 class Lookup:
     """What is looked up: the `k` events of a scope nearest to `vector`, or the latest without one.
 
-    With `words` the order by vector is fused with the order by words. Only what is strictly
+    With `words` what they say of an event is fused with how near it is. Only what is strictly
     earlier than the event `before` is found, and nothing later than `until`, in microseconds.
     `half_life`, in seconds, and `salience` weigh what is found.
     """
@@ -42,7 +42,7 @@ class Lookup:
 class Hit(NamedTuple):
     """An event that was found, and its cosine similarity; without a vector, 1 / its recency.
 
-    With words the score is the fusion of both orders; weights multiply it. See `RecallRequest`.
+    With words the score is what `ranking.fuse` makes of both; weights multiply it. See `RecallRequest`.
     Of a fact, the event is the latest that it rests on.
     """
 

@@ -1,29 +1,31 @@
-"""Ranking: orders fused into one, and how time takes weight away. Pure functions."""
+"""Ranking: meaning and words fused into one score, and how time takes weight away. Pure functions."""
 
 from __future__ import annotations
-
-from collections.abc import Hashable, Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-T = TypeVar("T", bound=Hashable)
+DECIMALS = 6  # of a score: vectors are float32, what follows is noise
+WORDS = 0.21  # of the score; docs/results/recall.md says how it was found
 
-RANK_CONSTANT = 60  # Cormack, Clarke and Büttcher (2009)
 
+def fuse(
+    cosines: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return one score a text, from 0 to 1: how near in meaning it is, and how much of a query it says.
 
-def fuse(orders: Sequence[Sequence[T]]) -> dict[T, float]:
-    """Return the reciprocal rank fusion of orders, each best first: what is high in many is high.
+    `cosines` are from -1 to 1, `shares` from 0 to 1, see `Lexicon.shares`. Of a query whose rare words
+    nobody used no text says much, and the order is that of meaning. Fused by ranks, the best by
+    words counts as much as ever, though it share nothing but "can you".
 
-    >>> fuse([[7, 8], [8]]) == {7: 1 / 61, 8: 1 / 62 + 1 / 61}
-    True
+    Source: Bruch, Gai and Ingber (2023), convex combination of scores normalised by their
+    theoretical bounds. There words are BM25 over its maximum; the share is ours.
+
+    >>> fuse(np.array([-1.0, 1.0]), np.array([0.0, 1.0])).tolist()
+    [0.0, 1.0]
     """
-    scores: dict[T, float] = {}
-    for order in orders:
-        for place, one in enumerate(order, start=1):
-            scores[one] = scores.get(one, 0.0) + 1 / (RANK_CONSTANT + place)
-    return scores
+    scores: npt.NDArray[np.float64] = (1 - WORDS) * (1 + cosines) / 2 + WORDS * shares
+    return scores.round(DECIMALS)
 
 
 def decay(age: npt.NDArray[np.float64], half_life: float) -> npt.NDArray[np.float64]:

@@ -205,6 +205,15 @@ def decide(stored: Row | None, new: Row) -> tuple[Added, Row]:
     return Added(event_id, "SKIP", why, ("differs",)), stored
 
 
+def takes_away(before: Interaction, after: Interaction) -> bool:
+    """Return whether a change takes away or replaces what was told; filling what is empty does not."""
+    for name in ("query", "response", "outcome", "item", "options"):
+        told = getattr(before, name)
+        if told and told != getattr(after, name):
+            return True
+    return {**after.metadata, **before.metadata} != dict(after.metadata)
+
+
 def _json(value: Mapping[str, Json] | Sequence[Json], event_id: str, what: str) -> str:
     try:
         return json.dumps(as_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from persona_agent import prompts
 from persona_agent.memory.screen import redacted
@@ -15,6 +16,9 @@ ORDER = re.compile(
     r"(?:must|should|shall|may|can|will|has to|have to|is to|are)\b|\bmust (?:always|never)\b",
     re.IGNORECASE,
 )
+WORD = re.compile(r"\w+")
+DATES = re.compile(r"^\W*(?:\d{4}-\d\d-\d\d\W+(?:to\s+)?)+")  # as prompts write them before a text
+A_BEGINNING = 5  # words
 
 
 def statement(
@@ -34,3 +38,21 @@ def statement(
     if not sensitive:
         check_not_sensitive(plain, words)
     return plain
+
+
+def check_not_repeated(line: str, told: Iterable[str]) -> None:
+    """Raise ValueError for a line that says word for word what one of these texts says.
+
+    Or how it begins, with five words or more: an answer may be cut off. A date before it, case and
+    punctuation do not matter.
+
+    >>> check_not_repeated("Likes tea", ["I like tea"])
+    >>> check_not_repeated("2026-11-23: i like TEA", ["I like tea."])
+    Traceback (most recent call last):
+    ValueError: '2026-11-23: i like TEA' repeats what happened; it is left out
+    """
+    said = WORD.findall(DATES.sub("", line).casefold())
+    for text in told:
+        words = WORD.findall(text.casefold())
+        if said == words or (len(said) >= A_BEGINNING and said == words[: len(said)]):
+            raise ValueError(f"{line[:60]!r} repeats what happened; it is left out")

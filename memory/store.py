@@ -20,6 +20,7 @@ from persona_agent.errors import (
     PersonaConflict,
     UnknownInteraction,
 )
+from persona_agent.memory.adapter_rows import discard, touching
 from persona_agent.memory.failpoint import failpoint
 from persona_agent.memory.lineage import erase, release
 from persona_agent.memory.persona_store import PersonaStore
@@ -32,6 +33,7 @@ from persona_agent.memory.rows import (
     StoredPersona,
     microseconds,
     owner_of,
+    takes_away,
     to_interaction,
     to_row,
 )
@@ -152,7 +154,8 @@ class Store(PersonaStore):
     ) -> Interaction:
         """Change an interaction and return it; what is None stays. The old content is logged.
 
-        If its text changes, its vectors go, and `vector`, of shape (dim,), takes their place.
+        If its text changes, its vectors go, and `vector`, of shape (dim,), takes their place. If
+        something of it is replaced or taken away, adapters that learned from it go, too.
         Raises UnknownInteraction, or ValueError if nothing is to be changed.
         """
         given: dict[str, object] = {
@@ -176,7 +179,8 @@ class Store(PersonaStore):
         with self.database.write() as connection:
             self.lock(connection, owner)
             stored = Snapshot(connection).row(scope, event_id)
-            changed = replace(to_interaction(stored), **given)  # type: ignore[arg-type]  # named above
+            before = to_interaction(stored)
+            changed = replace(before, **given)  # type: ignore[arg-type]  # named above
             gated = screened(changed, self._screen)
             if gated.refusal is not None:
                 raise ValueError(f"{gated.refusal}; nothing was changed")
@@ -189,6 +193,9 @@ class Store(PersonaStore):
                 batch = Batch(microseconds(now), embedder)
                 batch.change(stored, row, blobs[0] if blobs else None, seq)
                 batch.write(connection, self.sql)
+            if takes_away(before, changed):
+                touched = touching(connection, owner, [event_id])
+                discard(connection, owner[0], touched, microseconds(now))
         return changed
 
     def put_vectors(

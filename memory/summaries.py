@@ -22,7 +22,7 @@ from persona_agent import prompts
 from persona_agent.errors import ReplyFormatError
 from persona_agent.lines import lines_schema, texts_of
 from persona_agent.memory.facts import own_words
-from persona_agent.memory.statement import statement
+from persona_agent.memory.statement import check_not_repeated, statement
 from persona_agent.program import Program, complete
 from persona_agent.sensitive import WordLists
 from persona_agent.types import Interaction, Message, ModelReply, ModelRequest, Record, Sampling
@@ -31,6 +31,7 @@ Level: TypeAlias = Literal["event", "group", "user"]
 T = TypeVar("T")
 
 FORM = "1"  # of the prompts: a new number asks for everything again
+OUTCOME = " — "  # between what an event asked and what came of it
 LONG = 400  # characters of an event that is shortened before it is summed up
 FEWEST, MOST = 4, 16  # of a group
 ONE_IN = 8  # events end a group, where it may end
@@ -108,6 +109,17 @@ class _Node:
     def says_something(self) -> bool:
         return any(one.text for one in self.units)
 
+    @property
+    def told(self) -> list[str]:
+        """What a line may not just repeat: events, what was asked in them, and what came of it.
+
+        A long event may be shortened to a sentence of its own.
+        """
+        if self.level == "event":
+            return []
+        events = [one.text for one in self.units if one.is_event]
+        return [part for text in events for part in (text, *text.split(OUTCOME))]
+
     def summary(self, lines: Sequence[str]) -> Summary:
         return Summary(
             self.id,
@@ -169,9 +181,11 @@ class _Making:
             raise ReplyFormatError(f"{what} is not lines but {reply.text[:80]!r}")
         self.left_out += reply.salvaged
         kept: dict[str, None] = {}
+        told = node.told
         for text in texts[: LINES[node.level]]:
             try:
                 line = statement(text, sensitive=self.sensitive, words=self.words)
+                check_not_repeated(line, told)
                 kept.setdefault(line)
             except ValueError as error:
                 self.left_out.append(str(error))
@@ -273,7 +287,7 @@ def _shortened(making: _Making, units: list[_Unit]) -> Program[list[_Unit]]:
 
 
 def _of_event(one: Interaction) -> _Unit:
-    text = one.query if one.outcome is None else f"{one.query} — {one.outcome}"
+    text = one.query if one.outcome is None else f"{one.query}{OUTCOME}{one.outcome}"
     return _Unit(one.id, _hash(one.id, text), text, one.when, one.when, True)
 
 

@@ -16,9 +16,9 @@ from sqlalchemy import (
     update,
 )
 
+from persona_agent.memory.citing import citations, gathered
 from persona_agent.memory.rows import Owner, microseconds, time_of
 from persona_agent.memory.schema import (
-    events,
     summaries,
     summary_events,
     summary_parts,
@@ -31,17 +31,7 @@ from persona_agent.memory.writing import Statements, waiting_job
 SUMMARY_JOB = "summaries"
 
 _ALL = select(summaries).where(of_owner(summaries)).order_by(summaries.c.valid_from, summaries.c.id)
-_EVENTS = (
-    select(summary_events.c.summary, summary_events.c.event)
-    .join(
-        events,
-        (events.c.tenant == summary_events.c.tenant)
-        & (events.c.user == summary_events.c.user)
-        & (events.c.id == summary_events.c.event),
-    )
-    .where(of_owner(summary_events))
-    .order_by(events.c.when, events.c.seq)
-)
+_EVENTS = citations(summary_events, summary_events.c.summary)
 _PARTS = (
     select(summary_parts.c.summary, summary_parts.c.part)
     .join(
@@ -57,12 +47,8 @@ _PARTS = (
 
 def read_summaries(connection: Connection, owner: Owner) -> list[Summary]:
     """Return all summaries of a user, by the time of what they tell."""
-    made_of: dict[str, list[str]] = {}
-    parts: dict[str, list[str]] = {}
-    for summary, event in connection.execute(_EVENTS, key(owner)):
-        made_of.setdefault(summary, []).append(event)
-    for summary, part in connection.execute(_PARTS, key(owner)):
-        parts.setdefault(summary, []).append(part)
+    made_of = gathered(connection, _EVENTS, owner)
+    parts = gathered(connection, _PARTS, owner)
     rows = connection.execute(_ALL, key(owner)).mappings()
     return [summary_in(row, made_of.get(row["id"], ()), parts.get(row["id"], ())) for row in rows]
 

@@ -295,9 +295,12 @@ class PersonaAgent(Closing):
     def update(self, memory_id: str, *, user_id: str, **changes: Any) -> Interaction:
         """Change a memory's query, response, outcome or metadata and return it; history is kept.
 
+        Adapters that learned what is replaced or taken away go.
         Any: the values are checked as those of an Interaction. Raises ValueError or StoreError.
         """
-        return self.memory.update(self._scope(user_id), memory_id, changes, self._now())
+        changed = self.memory.update(self._scope(user_id), memory_id, changes, self._now())
+        self._sweep()
+        return changed
 
     def delete(self, memory_id: str, *, user_id: str) -> None:
         """Delete one memory, its vector, its history, and the adapters that it is in."""

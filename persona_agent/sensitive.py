@@ -14,11 +14,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Self
 
+# Dates come first, and what they take is no telephone number: the search goes from left to right.
 CONTACT = re.compile(
-    r"[\w.+-]+@[\w-]+\.\w"  # mail
-    r"|(?<![\w.])\+?\(?\d{2,4}\)?(?:[ ./-]\d{2,5}){2,5}(?![\w])"  # telephone, in groups
+    r"(?<![\w.])(?:(?:19|20)\d\d([./-])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"  # 2023-05-08
+    r"|(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d)"  # 8.5.2023, 5/8/2023
+    r"(?![\w@]|[./-]\d)"
+    r"|(?P<contact>[\w.+-]+@[\w-]+\.\w"  # mail
+    r"|(?<![\w.])\+?\d{2,4}\)?(?:[ ./-]\d{2,5}){2,5}(?![\w])"  # telephone, in groups
     r"|\+\d{8,15}\b"
-    r"|\b\d{1,5} (?:[A-Z]\w+ ){1,3}(?:street|st|avenue|ave|road|rd|lane|drive|boulevard)\b",
+    r"|\b\d{1,5} (?:[A-Z]\w+ ){1,3}(?:street|st|avenue|ave|road|rd|lane|drive|boulevard)\b)",
     re.IGNORECASE,
 )
 
@@ -69,7 +73,7 @@ def categories(text: str, words: WordLists | None = None) -> tuple[str, ...]:
     ('health',)
     """
     found = (shipped() if words is None else words).found_in(text)
-    if CONTACT.search(text):
+    if any(one["contact"] for one in CONTACT.finditer(text)):
         found.add("contact")
     return tuple(sorted(found))
 

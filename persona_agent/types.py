@@ -215,14 +215,17 @@ class Fact(Record):
 class Explanation(Record):
     """Where a memory's score comes from; None for what took no part in it.
 
-    `cosine` and `bm25` stand with the places they gave, from 1; `decay` and `salience` are the
-    weights that multiplied the score; `rerank` is what a reranker put in its place.
+    `cosine` and `bm25` stand with the places they gave among the candidates, from 1; `share` is
+    how much of the query's words the text says, from 0 to 1. `decay` and `salience` are the
+    weights that multiplied the score; `rerank` is what a reranker put in its place. Before
+    weights, `hybrid` scores (1 - w) (1 + cosine) / 2 + w `share`; w is `memory.ranking.WORDS`.
     """
 
     cosine: float | None = None
     cosine_rank: int | None = None
     bm25: float | None = None
     bm25_rank: int | None = None
+    share: float | None = None
     decay: float = 1.0
     salience: float = 1.0
     rerank: float | None = None
@@ -356,8 +359,8 @@ class ModelReply(Record):
 class RecallRequest(Record):
     """Memories of one user: the `k` most recent, or those most like `query`.
 
-    `similar` goes by meaning (cosine of vectors), `hybrid` by meaning and by words (BM25), their
-    orders fused. `before` is the id of an interaction: only what happened earlier than it is
+    `similar` goes by meaning (cosine of vectors), `hybrid` by meaning and by words (BM25), in
+    one score. `before` is the id of an interaction: only what happened earlier than it is
     recalled, never the interaction itself. `as_of` is a moment: only what happened up to then is
     recalled. `max_tokens` bounds the estimated length of all that comes back.
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from persona_agent.persona import clean_lines
 from persona_agent.sensitive import WordLists, categories, shipped
@@ -19,6 +23,9 @@ from persona_agent.sensitive import WordLists, categories, shipped
         ("His sister's mail is ann@example.com", ("contact",)),
         ("Call his wife at +44 20 7946 0958", ("contact",)),
         ("Mother lives at 12 Abbey Road", ("contact",)),
+        ("Call (030) 123 456 before 2023-05-08", ("contact",)),
+        ("2023-05-08-1234 is the office's line", ("contact",)),
+        ("Met at the lake (2023-05-08, 08:30)", ()),
         ("Gives comedies 4 of 5; likes films of 1994 and 1995", ()),
         ("Rates .8 above others over 31 films", ()),
         ("Aids his neighbours", ("health",)),  # a list of words errs
@@ -52,3 +59,35 @@ def test_other_lists_are_added_or_take_the_place_of_those_that_ship() -> None:
 def test_an_empty_list_or_word_is_refused(words: list[str]) -> None:
     with pytest.raises(ValueError, match="the words of 'health'"):
         WordLists({"health": words})
+
+
+DATES = st.dates(date(1900, 1, 1), date(2099, 12, 31))
+FORMS = st.sampled_from(["%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%m/%d/%Y", "%d-%m-%Y"])
+AROUND = st.sampled_from(
+    [
+        "Has cycled to work since {}.",
+        "{}",
+        "Moved ({}) to a flat",
+        "Rated 10 films on {} 12 times",
+        "Was away from {} to {}",
+        "{} {} {}",
+        "Saw it on {}T08:30:15 and {} 08:30",
+    ]
+)
+GROUPS = st.lists(st.from_regex(r"[0-9]{3,4}", fullmatch=True), min_size=2, max_size=4)
+
+
+@given(DATES, FORMS, AROUND)
+def test_a_date_is_no_telephone_number(day: date, form: str, around: str) -> None:
+    assert categories(around.replace("{}", day.strftime(form))) == ()
+
+
+@given(DATES, FORMS, st.sampled_from(["030", "(030)", "+49 30", "+4930"]), GROUPS)
+def test_a_telephone_number_beside_a_date_is_found(
+    day: date, form: str, prefix: str, groups: list[str]
+) -> None:
+    """Nobody's number passes because a date stands beside it."""
+    number, when = " ".join([prefix, *groups]), day.strftime(form)
+    assert categories(f"Since {when}: {number}") == ("contact",)
+    assert categories(f"Call {number} from {when}") == ("contact",)
+    assert categories(f"Call {number}") == ("contact",)

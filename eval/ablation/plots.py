@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from persona_agent.errors import PersonaAgentError
 from persona_agent.eval.ablation.effects import Curve, Row
-from persona_agent.eval.statistics import Contrast, Interval
+from persona_agent.eval.pictures import (
+    INK,
+    LINE,
+    MUTED,
+    draw_interval,
+    new_axes,
+    new_figure,
+    side_of,
+)
+from persona_agent.eval.statistics import Contrast
 
-INK, MUTED, GOOD, BAD, LINE = "#1f2933", "#8a97a6", "#2f855a", "#c05621", "#2b6cb0"
-DPI = 130
 PER_ROW = 3
 
 
 def arms_figure(rows: Sequence[Row], metric: str, reference: str) -> Any:  # Any: matplotlib
     """Return each arm's gain over the reference with its interval, in score and in likelihood."""
     shown = [row for row in rows if row.gain is not None][::-1]
-    figure = _figure(9.6, 0.3 * len(shown) + 1.2)
+    figure = new_figure(9.6, 0.3 * len(shown) + 1.2)
     panels = (
         (f"gain in {metric} (95% over people)", [row.gain for row in shown]),
         ("gain in log-likelihood of the truth", [row.loglik_gain for row in shown]),
     )
     for place, (label, gains) in enumerate(panels, 1):
-        axes = _axes(figure, 1, 2, place)
+        axes = new_axes(figure, 1, 2, place)
         for height, gain in enumerate(gains):
             if gain is not None:
                 _bar(axes, gain, height)
@@ -41,13 +45,13 @@ def curves_figure(curves: Sequence[Curve], metric: str, reference: str) -> Any: 
     """Return a panel a curve: gains with their intervals along what is varied."""
     wide = min(PER_ROW, len(curves))
     high = -(-len(curves) // PER_ROW)
-    figure = _figure(3.5 * wide + 0.4, 2.7 * high)
+    figure = new_figure(3.5 * wide + 0.4, 2.7 * high)
     for place, curve in enumerate(curves, 1):
-        axes = _axes(figure, high, wide, place)
+        axes = new_axes(figure, high, wide, place)
         for at, point in enumerate(curve.points):
             one = point.gain.interval
-            axes.plot([at, at], [one.low, one.high], color=_colour(one), linewidth=2)
-            axes.plot([at], [one.mean], "o", color=_colour(one), markersize=5, zorder=3)
+            axes.plot([at, at], [one.low, one.high], color=side_of(one), linewidth=2)
+            axes.plot([at], [one.mean], "o", color=side_of(one), markersize=5, zorder=3)
         means = [point.gain.interval.mean for point in curve.points]
         axes.plot(range(len(means)), means, color=LINE, linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
@@ -61,47 +65,6 @@ def curves_figure(curves: Sequence[Curve], metric: str, reference: str) -> Any: 
     return figure
 
 
-def save(figure: Any, path: Path) -> Path:  # Any: matplotlib
-    """Write a picture as PNG and return its path."""
-    figure.savefig(path, format="png", dpi=DPI)
-    return path
-
-
-def svg(figure: Any) -> str:  # Any: matplotlib
-    """Return a picture as SVG text, for a page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
 def _bar(axes: Any, gain: Contrast, height: int) -> None:  # Any: matplotlib
     one = gain.interval
-    colour = _colour(one) if gain.p_holm <= 0.05 else MUTED
-    axes.plot([one.low, one.high], [height, height], color=colour, linewidth=2.2)
-    axes.plot([one.mean], [height], "o", color=colour, markersize=5)
-
-
-def _colour(one: Interval) -> str:
-    return GOOD if one.low > 0 else BAD if one.high < 0 else MUTED
-
-
-def _figure(width: float, height: float) -> Any:  # Any: matplotlib
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PersonaAgentError(
-            'the report needs matplotlib: pip install "persona-agent-framework[eval]"'
-        ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _axes(figure: Any, rows: int, columns: int, place: int) -> Any:  # Any: matplotlib
-    axes = figure.add_subplot(rows, columns, place)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=8)
-    return axes
+    draw_interval(axes, one, height, side_of(one) if gain.p_holm <= 0.05 else MUTED)

@@ -11,6 +11,7 @@ from persona_agent.errors import PersonaAgentError
 from persona_agent.eval.ablation import plots
 from persona_agent.eval.ablation.effects import Curve, Row
 from persona_agent.eval.ablation.study import INSTALL, Ablation
+from persona_agent.eval.pictures import save_png, svg
 from persona_agent.eval.statistics import Contrast
 
 Table = list[list[str]]  # the first row is the head
@@ -27,10 +28,10 @@ def write(found: Ablation, folder: Path) -> Path:
         drawn = plots.curves_figure(found.curves, run.metric, run.settings.reference)
         pictures.append(("curves", drawn))
     for name, figure in pictures:
-        plots.save(figure, folder / f"{name}.png")
+        save_png(figure, folder / f"{name}.png")
     text = markdown(found, [name for name, _ in pictures])
     _replace(folder / "report.md", text)
-    page = html(found, [plots.svg(figure) for _, figure in pictures])
+    page = html(found, [svg(figure) for _, figure in pictures])
     _replace(folder / "report.html", page)
     return folder / "report.html"
 

@@ -49,6 +49,10 @@ class Settings(Record):
         """The arms that run, each once."""
         return tuple(dict.fromkeys((LABEL_PRIOR, self.reference, *self.arms)))
 
+    def sample(self, tasks: TaskSet) -> TaskSet:
+        """Return the part of a task set that is studied."""
+        return tasks.sample(users=self.users, queries_per_user=self.queries, seed=self.seed)
+
 
 @dataclass(frozen=True, slots=True)
 class Example(Record):
@@ -126,9 +130,7 @@ def run_arms(
     """
     tuned = frozenset(adapters or {})
     arms = [arm_of(name, settings.options, tasks.task, tuned) for name in settings.names]
-    sample = tasks.sample(
-        users=settings.users, queries_per_user=settings.queries, seed=settings.seed
-    )
+    sample = settings.sample(tasks)
     embed = CachedEmbedder(embedder, cache)
     tell("remembering", 0, len(sample.users))
     world = world_of(tasks, sample, embed, settings.seed, adapters or {})

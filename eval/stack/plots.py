@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from persona_agent.errors import PersonaAgentError
+from persona_agent.eval.pictures import (
+    GOOD,
+    INK,
+    LINE,
+    MUTED,
+    draw_interval,
+    new_axes,
+    new_figure,
+    save_png,
+    side_of,
+)
 from persona_agent.eval.stack.effects import Finding
 from persona_agent.eval.stack.verdict import Effect
-from persona_agent.eval.statistics import Interval
 
-INK, MUTED, GOOD, BAD = "#1f2933", "#8a97a6", "#2f855a", "#c05621"
-BAR, NONE, GRAPH = "#5a6b7b", "#2b6cb0", "#b7791f"
-DPI = 130
+BAR, NONE, GRAPH = "#5a6b7b", LINE, "#b7791f"
 LEGEND = "NDCG@10, 95% over users. Blue: no relation, gold: graph,\npale: controls, dark: bars; dotted: EASE"
 
 
@@ -22,26 +29,25 @@ def draw(findings: Sequence[Finding], folder: Path) -> list[Path]:
 
     Raises PersonaAgentError where matplotlib is not installed.
     """
-    paths = [folder / "arms.png", folder / "effects.png"]
-    _save(_arms(findings), paths[0])
-    _save(_effects(findings), paths[1])
+    paths = [
+        save_png(_arms(findings), folder / "arms.png"),
+        save_png(_effects(findings), folder / "effects.png"),
+    ]
     varied = [one for one in findings if one.terciles]
     if varied:
-        paths.append(folder / "entropy.png")
-        _save(_entropy(varied), paths[-1])
+        paths.append(save_png(_entropy(varied), folder / "entropy.png"))
     return paths
 
 
 def _arms(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no types here
     """Return one panel a data set: NDCG@10 of every arm, best on top, and EASE as a line."""
     tallest = max(len(one.rows) for one in findings)
-    figure = _figure(4.6 * len(findings) + 1.0, 0.24 * tallest + 1.2)
+    figure = new_figure(4.6 * len(findings) + 1.0, 0.24 * tallest + 1.2)
     for place, one in enumerate(findings, 1):
-        axes = _axes(figure, 1, len(findings), place, title=one.dataset)
+        axes = _axes(figure, findings, place)
         rows = sorted(one.rows, key=lambda row: row.ndcg.mean)
         for height, row in enumerate(rows):
-            colour = _colour(row.arm)
-            _interval(axes, row.ndcg, height, colour)
+            draw_interval(axes, row.ndcg, height, _colour(row.arm))
         ease = next(row.ndcg.mean for row in rows if row.arm == "ease")
         axes.axvline(ease, color=INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows)), [row.arm for row in rows], fontsize=7)
@@ -55,15 +61,14 @@ def _arms(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no types h
 def _effects(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no types here
     """Return one panel a data set: main, simple and control contrasts with their intervals."""
     names = [*findings[0].main, *findings[0].simple, *findings[0].other]
-    figure = _figure(3.6 * len(findings) + 1.6, 0.28 * len(names) + 1.1)
+    figure = new_figure(3.6 * len(findings) + 1.6, 0.28 * len(names) + 1.1)
     for place, one in enumerate(findings, 1):
-        axes = _axes(figure, 1, len(findings), place, title=one.dataset)
+        axes = _axes(figure, findings, place)
         families: tuple[Mapping[str, Effect], ...] = (one.main, one.simple, one.other)
         effects = [pair for family in families for pair in family.items()][::-1]
         for height, (_, effect) in enumerate(effects):
             interval = effect.contrast.interval
-            colour = GOOD if interval.low > 0 else BAD if interval.high < 0 else MUTED
-            _interval(axes, interval, height, colour)
+            draw_interval(axes, interval, height, side_of(interval))
         axes.axvline(0, color=INK, linewidth=0.8)
         for edge in (len(one.other), len(one.other) + len(one.simple)):
             axes.axhline(edge - 0.5, color=MUTED, linewidth=0.5)
@@ -75,9 +80,9 @@ def _effects(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no type
 
 def _entropy(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no types here
     """Return one panel a data set: each factor's effect by how varied a user's history is."""
-    figure = _figure(3.6 * len(findings) + 0.6, 3.0)
+    figure = new_figure(3.6 * len(findings) + 0.6, 3.0)
     for place, one in enumerate(findings, 1):
-        axes = _axes(figure, 1, len(findings), place, title=one.dataset)
+        axes = _axes(figure, findings, place)
         for shift, (name, parts) in enumerate(one.terciles.items()):
             colour = (GRAPH, NONE, GOOD)[shift % 3]
             x = [at + 0.12 * (shift - 1) for at in range(len(parts))]
@@ -95,11 +100,6 @@ def _entropy(findings: Sequence[Finding]) -> Any:  # Any: matplotlib has no type
     return figure
 
 
-def _interval(axes: Any, interval: Interval, height: float, colour: str) -> None:
-    axes.plot([interval.low, interval.high], [height, height], color=colour, linewidth=2)
-    axes.plot([interval.mean], [height], "o", color=colour, markersize=4.5)
-
-
 def _colour(arm: str) -> str:
     relation, _, rest = arm.partition("-")
     if not rest:
@@ -107,28 +107,7 @@ def _colour(arm: str) -> str:
     return {"none": NONE, "graph": GRAPH}.get(relation, MUTED)
 
 
-def _figure(width: float, height: float) -> Any:  # Any: matplotlib has no types here
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PersonaAgentError(
-            'pictures need matplotlib: pip install "persona-agent-framework[eval]"'
-        ) from error
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _axes(figure: Any, rows: int, columns: int, place: int, *, title: str) -> Any:
-    axes = figure.add_subplot(rows, columns, place)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
+def _axes(figure: Any, findings: Sequence[Finding], place: int) -> Any:
+    axes = new_axes(figure, 1, len(findings), place)
+    axes.set_title(findings[place - 1].dataset, fontsize=10, loc="left", color=INK)
     return axes
-
-
-def _save(figure: Any, path: Path) -> None:  # Any: matplotlib has no types here
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from persona_agent.cli.settings import data_folder
 from persona_agent.eval.bench import act as act_bench
 from persona_agent.eval.bench import cluster as cluster_bench
 from persona_agent.eval.bench import faults as faults_bench
@@ -92,13 +93,7 @@ def cluster(quick: bool, as_json: bool) -> None:
 @click.option(
     "--peers", is_flag=True, help="Install RecBole, cornac and implicit apart, and measure them."
 )
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    show_envvar=True,
-    help="The folder of data, for models that learn from a graph.",
-)
+@data_folder("The folder of data, for models that learn from a graph.")
 def recommend(quick: bool, as_json: bool, peers: bool, data: Path | None) -> None:
     """Rank films of MovieLens-100K by every recommender: how good, how fast."""
     from persona_agent.eval.bench import recommend as ranking  # late: needs the extra `recommend`
@@ -119,14 +114,7 @@ def train(quick: bool, as_json: bool) -> None:
 @bench.command()
 @click.option("--quick", is_flag=True, help="Fewer episodes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    show_envvar=True,
-    required=True,
-    help="The folder of the data sets, with crs-lastfm-star in it.",
-)
+@data_folder("The folder of the data sets, with crs-lastfm-star in it.", required=True)
 def dialogue(quick: bool, as_json: bool, data: Path) -> None:
     """Simulate dialogues on Last.FM* in batches, and one by one in a plain loop."""
     from persona_agent.eval.bench import dialogue as dialogues  # late: needs the extra `recommend`

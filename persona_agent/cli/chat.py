@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from persona_agent.cli.settings import Settings
+from persona_agent.cli.settings import Settings, data_folder
 from persona_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ YOU, AGENT = "you> ", "agent> "
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append what is said to this file.",
 )
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    show_envvar=True,
-    help="The folder of the data sets, for lastfm.",
-)
+@data_folder("The folder of the data sets, for lastfm.")
 @click.pass_obj
 def chat(
     settings: Settings,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,18 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.cli import ablate_weights
+from persona_agent.cli.settings import Settings, data_folder, progress_bars
+from persona_agent.cli.train import SERVED
 from persona_agent.closing import Closing
-from persona_agent.errors import InputError
 from persona_agent.memory.embed import open_embedder
 from persona_agent.ports import LLM
+from persona_agent.train.options import METHODS, Method, TrainOptions
 from persona_agent.types import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
     from persona_agent.eval.ablation.study import Ablation
+    from persona_agent.eval.tasks.task_set import TaskSet
 
 DEFAULT = (
     "none,recent-8,similar-8,hybrid-8,profile-only,recent-8+profile,persona,persona-aligned,"
@@ -31,12 +33,7 @@ DEFAULT = (
 
 @click.command()
 @click.option("--task", default="ml-rating", show_default=True, help="The task set, by name.")
-@click.option(
-    "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    help="The folder of data sets.  [env: PERSONA_AGENT_DATA]",
-)
+@data_folder("The folder of data sets.")
 @click.option(
     "--arms", default=DEFAULT, show_default=True, help="Names, by commas; see docs/ablation.md."
 )
@@ -49,8 +46,21 @@ DEFAULT = (
 @click.option(
     "--adapters",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='Names of adapters that the model serves: JSON, {"tft": {"USER": "NAME"}}.',
+    help="A database with what `persona-agent train` made of these people before the queries; or "
+    'names of adapters that the model serves already: JSON, {"tft": {"USER": "NAME"}}.',
 )
+@click.option(
+    "--train",
+    type=click.Choice([one for one in METHODS if one != "traces"]),
+    multiple=True,
+    help="Train adapters on the histories first; kept in --out. May be repeated.",
+)
+@click.option(
+    "--base", help="What they adapt: a folder, a GGUF file, or local.  [default: that of --llm]"
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="[default: the method's]")
+@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True)
+@SERVED
 @click.option("--budget", type=click.IntRange(0), help="Model requests of this run, at most.")
 @click.option("--budget-tokens", type=click.IntRange(0), help="Tokens of this run, at most.")
 @click.option(
@@ -83,7 +93,7 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
     if given["llm"]:
         settings = replace(settings, llm=given["llm"])
     tasks = open_task(given["task"], given["data"])
-    with _Late(settings) as llm, progress_bars() as bars:
+    with progress_bars() as bars:
         shown = {}
 
         def tell(stage: str, done: int, due: int) -> None:
@@ -91,52 +101,67 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
                 shown[stage] = bars.add_task(stage, total=due)
             bars.update(shown[stage], completed=done, total=due)
 
-        found = study.ablate(
-            tasks,
-            llm,
-            wanted,
-            given["out"],
-            model=settings.llm,
-            embedder=open_embedder(settings.embedder),
-            adapters=_adapters(given["adapters"]),
-            budget=Budget(given["budget"], given["budget_tokens"]),
-            tell=tell,
-        )
+        weights = _weights(given, settings, wanted.sample(tasks), tell)
+        with _Late(lambda: ablate_weights.serving(settings, weights, given["served"])) as llm:
+            found = study.ablate(
+                tasks,
+                llm,
+                wanted,
+                given["out"],
+                model=settings.llm,
+                embedder=open_embedder(settings.embedder),
+                adapters=weights.names,
+                budget=Budget(given["budget"], given["budget_tokens"]),
+                tell=tell,
+            )
     study.keep(found, given["out"])
     path = report.write(found, given["out"])
     if settings.as_json:
-        settings.show({"rows": found.rows, "claims": found.claims, "report": str(path)})
+        settings.show(
+            {"rows": found.rows, "claims": found.claims, "report": str(path)}
+            | {"adapters": weights.notes}
+        )
     else:
+        for note in weights.notes:
+            click.echo(note)
         _print(found, path)
 
 
-def _adapters(path: Path | None) -> dict[str, dict[str, str]]:
-    """Return the names of adapters by method and user; raises InputError for another form."""
+def _weights(
+    given: Mapping[str, Any], settings: Settings, sample: TaskSet, tell: ablate_weights.Tell
+) -> ablate_weights.Weights:  # Any: click's options
+    """Return the adapters that are to be used, trained first if that is asked."""
+    path: Path | None = given["adapters"]
+    methods: tuple[Method, ...] = given["train"]
+    own = settings.llm.removeprefix(ablate_weights.IN_PROCESS)
+    base = given["base"] or ("local" if own == settings.llm else own)
+    if methods and path is not None:
+        raise click.UsageError("--train makes adapters and --adapters names some; give one of them")
+    if methods:
+        ablate_weights.check_serves(settings, given["served"])
+        options = TrainOptions(rate=given["rate"], epochs=given["epochs"])
+        return ablate_weights.trained(given["out"], sample, base, options, methods, tell)
     if path is None:
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(method): {str(user): str(name) for user, name in own.items()}
-            for method, own in found.items()
-        }
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} cannot be read as adapters by method and user: {error}"
-        ) from error
+        return ablate_weights.Weights()
+    with path.open("rb") as file:
+        is_database = file.read(len(ablate_weights.SQLITE)) == ablate_weights.SQLITE
+    if is_database:
+        ablate_weights.check_serves(settings, given["served"])
+        return ablate_weights.stored(path, sample, base, settings.tenant)
+    return ablate_weights.named(path)
 
 
 class _Late(Closing):
     """A model that is loaded when it is first asked: a run that is all cached loads none."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, load: Callable[[], LLM]) -> None:
+        self._load = load
         self._inner: LLM | None = None
 
     def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         """Return the model's replies, in order."""
         if self._inner is None:
-            self._inner = self._settings.model()
+            self._inner = self._load()
         return self._inner.complete(requests)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.cli.settings import Settings, data_folder, progress_bars
 
 
 @click.command()
@@ -35,14 +35,7 @@ from persona_agent.cli.settings import Settings, progress_bars
     show_default=True,
     help="Arms that are done are read from here; a training that was stopped goes on.",
 )
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    show_envvar=True,
-    required=True,
-    help="The folder of the data sets, with crs-lastfm-star in it.",
-)
+@data_folder("The folder of the data sets, with crs-lastfm-star in it.", required=True)
 @click.pass_obj
 def dialogue(
     settings: Settings,

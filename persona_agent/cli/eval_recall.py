@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.cli.settings import Settings, data_folder, progress_bars
 from persona_agent.llm.metered import metered
 from persona_agent.llm.progress import ProgressLLM
 from persona_agent.memory.embed import open_embedder
@@ -24,13 +24,7 @@ MODES = ("recent", "similar", "hybrid")
 
 @click.command()
 @click.option("--dataset", type=click.Choice(["locomo", "prefeval"]), default="locomo")
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    required=True,
-    help="The folder of all data.  [env: PERSONA_AGENT_DATA]",
-)
+@data_folder("The folder of all data.", required=True)
 @click.option(
     "--mode",
     "modes",

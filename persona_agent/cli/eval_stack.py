@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.cli.settings import Settings, data_folder, progress_bars
 
 DATASETS = ("ml-100k", "ml-latest-small", "lastfm")
 
@@ -42,13 +42,7 @@ DATASETS = ("ml-100k", "ml-latest-small", "lastfm")
     show_default=True,
     help="A study that was stopped goes on from here.",
 )
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    envvar="PERSONA_AGENT_DATA",
-    show_envvar=True,
-    help="The folder of the data sets and graphs.",
-)
+@data_folder("The folder of the data sets and graphs.")
 @click.option("--quick", is_flag=True, help="MovieLens-100K, one trial, one split: a minute.")
 @click.option("--dry-run", is_flag=True, help="Fit each arm once and tell how long all would take.")
 @click.pass_obj

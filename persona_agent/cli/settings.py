@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -17,6 +18,20 @@ from persona_agent.agent import PersonaAgent
 from persona_agent.llm import open_llm
 from persona_agent.ports import LLM
 from persona_agent.types import as_json
+
+Command = TypeVar("Command", bound=Callable[..., Any])  # Any: whatever click decorates
+
+
+def data_folder(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """Return the option `--data`, which every study of real data has; `text` says what is in it."""
+    return click.option(
+        "--data",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        envvar="PERSONA_AGENT_DATA",
+        show_envvar=True,
+        required=required,
+        help=text,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,10 +222,11 @@ def stats(settings: Settings) -> None:
 
 @click.command()
 @click.option("--redact", "cut", is_flag=True, help="Take the secrets out, of the history, too.")
+@FOLDER
 @click.pass_obj
-def audit(settings: Settings, cut: bool) -> None:
+def audit(settings: Settings, cut: bool, folder: Path | None) -> None:
     """Look through this tenant's memories for secrets, repetitions, boilerplate, and what is never
-    recalled.
+    recalled. Adapters that learned a secret that is taken out go with it.
     """
     with Store.open(settings.db) as store:
         found = list(look_over(store, settings.tenant))
@@ -233,6 +234,8 @@ def audit(settings: Settings, cut: bool) -> None:
             for one in found:
                 if one.kind.startswith("secret:"):
                     redact(store, one, datetime.now(UTC))
+            if folder is not None or store.database.path is not None:
+                files_of(store, settings, folder).sweep()
     settings.show(found, "\n".join(map(str, found)) or "nothing found")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -23,7 +25,8 @@ from persona_agent.recommend.persona_scores import (
     start_scoring,
 )
 from persona_agent.recommend.personas import explain_by_persona
-from persona_agent.recommend.training import Parameters, Tensor, snapshot
+from persona_agent.recommend.splits import Holdout
+from persona_agent.recommend.training import Epoch, Parameters, Tensor, snapshot
 from persona_agent.types import FloatArray
 
 CAUTION = 3.0  # steps of folding in are so much shorter than the curvature at popularity says
@@ -38,13 +41,15 @@ class AMPCF(Neural):
     Score of an item v: sum_k a_k u_k . v, where attention a says how much persona k decides about
     v (`scoring`, see `score_personas`). Each training user has free vectors. They serve whoever
     has exactly the history of that user; for all others, vectors are fitted by the same loss in
-    `fold_in_steps` steps, items frozen.
+    `fold_in_steps` steps, items frozen. A `fit` without `valid` does not learn a tenth of each
+    history: then vectors are fitted in the same way, once, to all histories as they were given.
 
     `loss` is "full": all items compete for each chosen one, `batch` is people; or "sampled", as in
     the authors' code: `negatives` random items do, `batch` is interactions, with a fold-in by the
     full loss. For each chosen item come `confident` times the entropy of the attention to it, less
     `undecided` times that to the others; to the sum over all choices, `l2` / 2 times the squared
-    length of all vectors. With `keep_people` false no vectors of people are kept or saved.
+    length of all vectors. With `keep_people` false no vectors of people are kept or saved; else
+    each stands under a hash of its history and one of its user's id.
     Source: Barkan et al. (2020, 2023); docs/recommend.md says where this differs.
     """
 
@@ -86,9 +91,11 @@ class AMPCF(Neural):
             "items": self.spread * torch.randn(items, self.width),
             **start_scoring(self.scoring, items, self.width, self.temperature),
         }
-        prints, rows = np.unique(fingerprints(data.histories()), return_index=True)
+        prints = fingerprints(data.histories())
+        rows = np.argsort(prints, kind="stable")
         given = {
-            "prints": torch.from_numpy(prints),
+            "prints": torch.from_numpy(prints[rows]),
+            "owners": torch.from_numpy(owners(data.users.ids)[rows]),
             "rows": torch.from_numpy(rows),
             "popularity": torch.from_numpy(np.bincount(data.item, minlength=items) + 1.0),
         }
@@ -100,6 +107,20 @@ class AMPCF(Neural):
             },
             **{name: one.to(self.place) for name, one in given.items()},
         }
+
+    def fit(
+        self,
+        interactions: Interactions,
+        graph: Graph | None = None,
+        *,
+        valid: Holdout | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> Self:
+        """Learn, and know each person by the whole history that was given; see `Neural.fit`."""
+        super().fit(interactions, graph, valid=valid, on_epoch=on_epoch)
+        if valid is None and self.keep_people:
+            self._know(interactions)
+        return self
 
     def losses(self, parameters: Parameters, data: Interactions, epoch: int) -> Iterator[Tensor]:
         if self.loss == "full":
@@ -166,7 +187,7 @@ class AMPCF(Neural):
         arrays.update(curvature(arrays["items"], popularity))
         if self.keep_people:
             return {**arrays, "people": people[rows]}
-        return {name: one for name, one in arrays.items() if name != "prints"}
+        return {name: one for name, one in arrays.items() if name not in ("prints", "owners")}
 
     def scores(self, arrays: Parameters, histories: Histories) -> Tensor:
         import torch
@@ -215,6 +236,24 @@ class AMPCF(Neural):
             histories.take(slice(begin, begin + rows)) for begin in range(0, len(histories), rows)
         )
 
+    def _know(self, given: Interactions) -> None:
+        """Keep the vectors of these people's histories, whatever part of them was learned."""
+        import torch
+
+        fitted, histories = self._known(), given.histories()
+        prints = fingerprints(histories)
+        rows = np.argsort(prints, kind="stable")
+        with torch.inference_mode():
+            found = [
+                self._vectors(fitted.arrays, one) for one in self._batches(histories.take(rows))
+            ]
+            known = {
+                "prints": torch.from_numpy(prints[rows]).to(self.place),
+                "owners": torch.from_numpy(owners(given.users.ids)[rows]).to(self.place),
+                "people": torch.cat(found),
+            }
+        self._fitted = dataclasses.replace(fitted, arrays={**fitted.arrays, **known})
+
     def _vectors(self, arrays: Parameters, histories: Histories) -> Tensor:
         """Return the persona vectors of histories, from the table or fitted."""
         import torch
@@ -260,3 +299,9 @@ def fingerprints(histories: Histories) -> IntArray:
     ends = histories.matrix.indptr
     found: IntArray = totals[ends[1:]] - totals[ends[:-1]]
     return found
+
+
+def owners(users: Iterable[str]) -> IntArray:
+    """Return (people,): 64 bits of each user's id, by which a row can be found to be forgotten."""
+    hashed = [hashlib.blake2b(str(one).encode(), digest_size=8).digest() for one in users]
+    return np.frombuffer(b"".join(hashed), "<i8").astype(np.int64)

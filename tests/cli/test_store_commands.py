@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ import pytest
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.cli import main
+from persona_agent.memory.adapter_files import (
+    WEIGHTS,
+    AdapterFiles,
+    adapters_path,
+    digest_of,
+)
+from persona_agent.memory.adapter_rows import Adapter, Source, hashes_of
+from persona_agent.memory.adapters import begin
 from persona_agent.memory.jobs import MAX_ATTEMPTS, Jobs
 from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
@@ -98,6 +107,27 @@ def test_audit_finds_and_redacts(db: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(call(db, "audit", capsys=capsys)) == 2
     for file in db.parent.iterdir():
         assert KEY.encode() not in file.read_bytes()
+
+
+def test_redacting_takes_what_learned_the_secret(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.open(db) as store:
+        files = AdapterFiles(store, adapters_path(db))
+        for name, user, event in (("of-ann", "ann", "e4"), ("other", "ann", "e0")):
+            with files.making(name) as folder:
+                with store.database.read() as connection:
+                    known = hashes_of(connection, ("default", user), [event])
+                adapter = Adapter(name, "default", user, name, "local", "b", NOW)
+                begin(store, adapter, [Source(user, event, known[event])])
+                (folder / WEIGHTS).write_text(f"has learned of {event}")
+                files.publish(replace(adapter, digest=digest_of(folder)))
+    call(db, "audit", capsys=capsys)
+    assert len(call(db, "adapters", "list", capsys=capsys)) == 2
+    call(db, "audit", "--redact", capsys=capsys)
+    assert [one["name"] for one in call(db, "adapters", "list", capsys=capsys)] == ["other"]
+    assert [one.name for one in adapters_path(db).iterdir()] == ["other"]
+    assert call(db, "verify", capsys=capsys)["problems"] == []
 
 
 def test_jobs_are_listed_retried_and_asked_for(

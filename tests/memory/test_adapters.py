@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,35 @@ def test_an_event_that_goes_takes_the_adapters_along(files: AdapterFiles, make: 
     assert "the files of adapter a should be gone" in check(files)[0]
     assert files.sweep() == 1
     assert [one.name for one in files.root.iterdir()] == ["b"]
+    assert check(files) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"query": "of somebody else"}, []),
+        ({"outcome": "dislikes it"}, []),
+        ({"metadata": {"title": "other"}}, []),
+        ({"metadata": {}}, []),
+        ({"metadata": {"title": "first", "more": 1}}, ["a"]),
+        ({"item": "i1", "response": "added later"}, ["a"]),
+        ({"outcome": "likes it"}, ["a"]),
+    ],
+)
+def test_what_learned_something_that_is_replaced_goes(
+    files: AdapterFiles, make: Make, change: dict[str, Any], left: list[str]
+) -> None:
+    """What only fills in what was missing leaves adapters: they learned nothing that is untrue now."""
+    told = Interaction(ANN, NOW, "a film", "likes it", metadata={"title": "first"}, id="told")
+    files.store.add([told], now=NOW)
+    make("a", ("ann", "e0"), ("ann", "told"))
+    make("of-eve", ("eve", "e0"), start="a")
+    make("b", ("bob", "e0"))
+    files.store.update(ANN, "told", **change, now=NOW)
+    there = [one.name for one in adapters_of(files.store, "default")]
+    assert sorted(there) == sorted([*left, *(["of-eve"] if left else []), "b"])
+    files.sweep()
+    assert sorted(one.name for one in files.root.iterdir()) == sorted(there)
     assert check(files) == ()
 
 

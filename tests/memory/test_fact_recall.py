@@ -131,7 +131,7 @@ def test_explain_weights_and_reranking_know_facts(memory: EpisodicMemory) -> Non
     assert told.cosine == pytest.approx(1)
     assert (told.cosine_rank, told.bm25_rank) == (1, 1)
     assert (told.salience, told.decay) == (0.5, 1)
-    assert fact.score == pytest.approx(0.5 * 2 / 61)
+    assert (told.share, fact.score) == (1, pytest.approx(0.5))
     said: list[str] = []
 
     def note(pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from persona_agent.errors import BackendError
 from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory
+from persona_agent.memory.flat import FlatSearch
 from persona_agent.memory.lexicon import Lexicon, words_of
-from persona_agent.memory.ranking import fuse
+from persona_agent.memory.ranking import WORDS, fuse
+from persona_agent.memory.search import View, search
 from persona_agent.memory.store import Store
 from persona_agent.predict import RecallPlan
 from persona_agent.types import Interaction, Recalled, RecallMode, RecallRequest, Scope
@@ -27,8 +30,8 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ANN = Scope("ann")
 DAY = timedelta(days=1)
 BOTH: tuple[RecallMode, ...] = ("similar", "hybrid")
-WORDS = "film comedy tax form the loved hated sad".split()
-TEXT = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
+VOCABULARY = "film comedy tax form the loved hated sad".split()
+TEXT = st.lists(st.sampled_from(VOCABULARY), max_size=6).map(" ".join)
 
 
 @pytest.fixture
@@ -97,9 +100,45 @@ def test_a_rare_word_brings_up_what_meaning_alone_does_not(memory: EpisodicMemor
     assert found.explanation.bm25_rank == 1
 
 
-def test_fusion_adds_reciprocal_ranks() -> None:
-    assert fuse([]) == {}
-    assert fuse([[3, 1], [1]]) == pytest.approx({3: 1 / 61, 1: 1 / 62 + 1 / 61})
+@given(st.lists(TEXT, min_size=1, max_size=12), TEXT)
+def test_a_share_is_what_the_words_said_weigh_of_all_that_were_asked(
+    texts: list[str], query: str
+) -> None:
+    lexicon = Lexicon()
+    for text in texts:
+        lexicon.add(text)
+    words = words_of(query)
+    found = lexicon.shares(words, range(len(texts)), lexicon.counts(words, len(texts), None))
+    weights = {}
+    for word in words:
+        having = sum(word in text.split() for text in texts)
+        weights[word] = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5)) ** 2
+    for text, share in zip(texts, found, strict=True):
+        said = sum(weight for word, weight in weights.items() if word in text.split())
+        assert share == pytest.approx(said / sum(weights.values()) if words else 0, abs=2e-6)
+
+
+def test_what_only_meaning_finds_is_not_lost_to_common_words() -> None:
+    """Sixty texts share the query's common words; one, nearest in meaning, shares none."""
+    flat = FlatSearch.filled(61, range(61), np.array([[0.6, 0.8]] * 60 + [[0.8, 0.6]], np.float32))
+    lexicon = Lexicon()
+    for number in range(60):
+        lexicon.add(f"can you tell me what this is {number}")
+    lexicon.add("I avoid crowds")
+    vector = np.array([1, 0], np.float32)
+    (first,) = search(
+        [View(flat, lexicon, 61)], vector, "can you suggest a resort", 1, explain=True
+    )
+    assert first.rank == 60
+    assert first.explanation is not None
+    assert (first.explanation.cosine_rank, first.explanation.share) == (1, 0)
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1))
+def test_fusion_is_bounded_and_rises_with_both(a: float, b: float, c: float, d: float) -> None:
+    cosines, shares = np.array(sorted([a, b])), np.array(sorted([c, d]))
+    low, high = fuse(cosines, shares)
+    assert 0 <= low <= high <= 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -199,9 +238,11 @@ def test_an_explanation_adds_up(memory: EpisodicMemory) -> None:
     assert second.explanation is not None
     assert (first.explanation.cosine_rank, first.explanation.bm25_rank) == (1, 1)
     assert first.explanation.cosine == pytest.approx(1)
-    assert first.score == pytest.approx(2 / 61)
+    assert (first.explanation.share, first.score) == (1, 1)
     assert (second.explanation.bm25, second.explanation.bm25_rank) == (None, None)
-    assert second.score == pytest.approx(1 / 62)
+    assert (second.explanation.cosine_rank, second.explanation.share) == (2, 0)
+    assert second.explanation.cosine is not None
+    assert second.score == pytest.approx((1 - WORDS) * (1 + second.explanation.cosine) / 2)
     assert hits(memory, "comedy film")[0].explanation is None
 
 

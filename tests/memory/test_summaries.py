@@ -186,6 +186,38 @@ def test_what_may_not_be_said_of_a_person_is_left_out(text: str) -> None:
     assert len(found.left_out) == 1
 
 
+ECHOES = [
+    "Which film? — Alien!",
+    "2026-11-23: which film",
+    "alien",
+    "- 2026-11-24: I bake bread every Sunday",
+]
+
+
+@pytest.mark.parametrize("text", [*ECHOES, "I bake bread every Sunday morning with my sister"])
+def test_a_line_that_only_repeats_an_event_is_left_out_with_its_reason(text: str) -> None:
+    told = [
+        replace(event(0, "Which film?"), outcome="Alien"),
+        event(1, "I bake bread every Sunday morning, with my sister."),
+    ]
+    llm = FakeLLM(lambda request: json.dumps({"lines": [text, "Bakes with a sister"]}))
+    found = run(summarise(told), Ports(llm))
+    assert found.user is not None
+    assert found.user.lines == ("Bakes with a sister",)
+    assert [one.endswith("repeats what happened; it is left out") for one in found.left_out] == [
+        True
+    ]
+
+
+def test_a_long_event_may_be_shortened_to_its_own_sentence_and_a_group_s_line_may_go_up() -> None:
+    told = [event(0, "I moved to Berlin last year. " * 20), *(event(i) for i in range(1, 20))]
+    llm = FakeLLM(lambda request: json.dumps({"lines": ["I moved to Berlin last year."]}))
+    found = run(summarise(told), Ports(llm))
+    assert found.user is not None
+    assert found.user.lines == ("I moved to Berlin last year.",)
+    assert found.left_out == ()
+
+
 FAILED = ModelReply(error="BackendTimeout: 60 s", finish="error")
 MALFORMED: dict[str, Answer] = {
     "prose": "Sure! Ann loves tea.",

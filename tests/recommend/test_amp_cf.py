@@ -200,9 +200,25 @@ def test_a_known_history_gets_the_vectors_of_training_and_a_changed_one_is_folde
     np.testing.assert_array_equal(changed[1], table)
 
 
+def test_a_fit_that_holds_out_by_itself_knows_the_whole_histories_it_was_given(
+    world: Interactions,
+) -> None:
+    model = AMPCF(personas=2, **SMALL).fit(world)
+    arrays, histories = model._known().arrays, world.histories()
+    prints = fingerprints(histories)
+    np.testing.assert_array_equal(arrays["prints"].numpy(), np.sort(prints))
+    learned = per_user(world, seed=model.seed, ratios=(9, 1, 0)).train.histories()
+    partly = np.flatnonzero(fingerprints(learned) != prints)
+    assert len(partly)  # something of these was held out
+    table = arrays["people"][torch.searchsorted(arrays["prints"], torch.from_numpy(prints))]
+    np.testing.assert_array_equal(model.person_vectors(histories), table.numpy())
+    folded = model._fold_in(arrays, histories.take(partly))
+    torch.testing.assert_close(table[partly], folded, rtol=1e-4, atol=1e-4)
+
+
 def test_without_people_nothing_of_them_is_kept(world: Interactions, tmp_path: Path) -> None:
     model = AMPCF(personas=2, keep_people=False, **SMALL).fit(world)
-    assert {"people", "prints", "rows"}.isdisjoint(model._known().arrays)
+    assert {"people", "prints", "owners", "rows"}.isdisjoint(model._known().arrays)
     model.save(tmp_path)
     people = world.histories().lists()[:5]
     np.testing.assert_array_equal(AMPCF.load(tmp_path).score(people), model.score(people))
