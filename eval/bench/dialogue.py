@@ -17,7 +17,7 @@ from persona_agent.recommend.dialogue.simulate import Outcomes, simulate
 from persona_agent.recommend.dialogue.table import AttributeTable
 from persona_agent.recommend.knn import ItemKNN
 
-BATCH = 4000
+BATCH = 2000
 LOOPED = 150  # episodes that the plain loop plays
 
 
