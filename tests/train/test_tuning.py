@@ -16,8 +16,6 @@ from persona_agent.eval.ablation.study import ablate
 from persona_agent.eval.ablation.tuning import Tuned, tune, tuned_in
 from persona_agent.eval.tasks.task_set import TaskSet
 from persona_agent.llm.fake import FakeLLM
-from persona_agent.llm.openai import OpenAILLM
-from persona_agent.llm.served_adapters import ServedAdapters
 from persona_agent.memory.adapter_files import AdapterFiles
 from persona_agent.memory.adapters import sources_of
 from persona_agent.memory.embed import HashEmbedder
@@ -216,19 +214,3 @@ def test_the_command_asks_a_real_engine_with_what_it_trained_and_then_with_what_
     shown = capsys.readouterr().out
     assert "3 adapters of 3 people are used" in shown
     assert "0 requests were asked anew" in shown
-
-
-@pytest.mark.real("vllm")
-def test_a_server_is_given_what_was_trained(
-    tasks: TaskSet, weights: Path, served: OpenAILLM, tmp_path: Path, capsys: Captured
-) -> None:
-    engine = ["--embedder", "hash", "--llm", "openai:small", "--base-url", served.base_url]
-    given = ["--served", served.base_url, "--base", str(weights)]
-    recipe = ["--train", "tft", "--epochs", "1", "--rate", "0.001"]
-    main([*engine, *study_of(tasks, tmp_path, *recipe, *given)])
-    assert "3 adapters of 3 people are used" in capsys.readouterr().out
-    host = ServedAdapters(served.base_url)
-    loaded = {one for one in host.adapters() if one.startswith("tft-")}
-    assert len(loaded) == 3
-    for name in loaded:
-        host.unload_adapter(name)
