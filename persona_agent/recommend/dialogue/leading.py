@@ -56,6 +56,7 @@ def _order(owner: IntArray, values: Values, columns: IntArray) -> IntArray:
     else:
         fits = False
     if not fits:
-        return np.lexsort((columns, -values, owner))
+        order: IntArray = np.lexsort((columns, -values, owner))
+        return order
     keys = (owner.astype(np.uint64) << np.uint64(32 + wide)) | (falling << np.uint64(wide))
     return np.argsort(keys | columns.astype(np.uint64))
