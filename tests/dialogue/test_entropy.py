@@ -92,7 +92,7 @@ def test_chances_are_bayes(table: AttributeTable, wanted: Interactions, wrong: f
     )
     policy = UncertaintyPolicy(table, fixed, sharpness=2.0, wrong=wrong)
     beliefs, chances = policy.chances(now)
-    against = state.mismatches(table, now.beliefs.answers)
+    against = state.mismatches(table, now.beliefs.said)
     dense = np.zeros(against.shape)
     dense[row_of(beliefs.candidates), beliefs.candidates.indices] = chances
     for row in range(len(now)):

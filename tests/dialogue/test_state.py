@@ -67,7 +67,7 @@ def test_answers_leave_what_sets_leave(dialogues: list[list[tuple[int, int]]], d
             )
             for i in range(ITEMS)
         ]
-        assert state.mismatches(TABLE, beliefs.answers)[row].tolist() == against
+        assert state.mismatches(TABLE, beliefs.said)[row].tolist() == against
     assert beliefs.turn.tolist() == [width] * len(dialogues)
 
 

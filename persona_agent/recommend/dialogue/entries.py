@@ -59,11 +59,39 @@ def with_data(matrix: Csr, data: Values) -> Csr:
     return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def where(table: npt.NDArray[np.int8], value: int) -> Csr:
-    """Return CSR of 1 where a dense table has this value."""
-    # nonzero of a table of two dimensions takes ten times as long
-    owner, column = np.divmod(np.flatnonzero(table == value), table.shape[1])
-    return binary(owner, column, (table.shape[0], table.shape[1]))
+def replaced(matrix: Csr, rows: IntArray, those: Csr) -> Csr:
+    """Return the matrix with some rows, ascending, replaced by those of another."""
+    lengths = np.diff(matrix.indptr)
+    changes = np.zeros(len(lengths), bool)
+    changes[rows] = True
+    stays = np.repeat(~changes, lengths)
+    lengths[rows] = np.diff(those.indptr)
+    comes = np.repeat(changes, lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indices = np.empty(len(comes), matrix.indices.dtype)
+    data = np.empty(len(comes), matrix.data.dtype)
+    for made, old, new in (
+        (indices, matrix.indices, those.indices),
+        (data, matrix.data, those.data),
+    ):
+        made[~comes], made[comes] = old[stays], new
+    return sparse.csr_array((data, indices, indptr), shape=matrix.shape)
+
+
+def looked_up(matrix: Csr, rows: IntArray, columns: IntArray) -> Values:
+    """Return the values at these places, 0 where there is none; indices are sorted."""
+    there, wanted = _keys(matrix), rows * matrix.shape[1] + columns
+    if not len(there):
+        return np.zeros(wanted.shape, matrix.data.dtype)
+    at = np.searchsorted(there, wanted)
+    at[at == len(there)] = 0
+    return np.where(there[at] == wanted, matrix.data[at], matrix.data.dtype.type(0))
+
+
+def where(matrix: Csr, value: int) -> Csr:
+    """Return CSR of 1 where a matrix has this value, which is not 0."""
+    found = keep(matrix, matrix.data == value)
+    return with_data(found, np.ones(found.nnz, np.float32))
 
 
 def listed(columns: IntArray, shape: tuple[int, int], none: int) -> Csr:

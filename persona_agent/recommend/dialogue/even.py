@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_agent.recommend.data import Csr
-from persona_agent.recommend.dialogue.entries import keep, row_of
+from persona_agent.recommend.dialogue.entries import keep, looked_up, row_of
 from persona_agent.recommend.dialogue.leading import leading
 from persona_agent.recommend.dialogue.state import NONE, UNASKED, Beliefs
 from persona_agent.recommend.dialogue.table import AttributeTable
@@ -40,7 +40,7 @@ class EvenSplits:
         self._learn(beliefs, prints)
         listed = np.stack([self._lists[one] for one in prints.tolist()])
         rows = np.arange(len(beliefs))
-        free = (listed != NONE) & (beliefs.answers[rows[:, None], listed] == UNASKED)
+        free = (listed != NONE) & (looked_up(beliefs.said, rows[:, None], listed) == UNASKED)
         found: IntArray = np.where(free.any(axis=1), listed[rows, free.argmax(axis=1)], NONE)
         rest = np.flatnonzero(found == NONE)  # the list was too short, or there is nothing to ask
         if len(rest):

@@ -213,6 +213,6 @@ def joined(first: Beliefs, second: Beliefs) -> Beliefs:
     return Beliefs(
         sparse.vstack([first.candidates, second.candidates], format="csr"),
         sparse.vstack([first.refused, second.refused], format="csr"),
-        np.concatenate([first.answers, second.answers]),
+        sparse.vstack([first.said, second.said], format="csr"),
         np.concatenate([first.turn, second.turn]),
     )

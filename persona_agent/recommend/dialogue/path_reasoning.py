@@ -60,7 +60,10 @@ class PathPolicy:
 
 def path(now: Situation, row: int) -> IntArray:
     """Return the attributes that one dialogue has walked along: those accepted, by position."""
-    return np.flatnonzero(now.beliefs.answers[row] == ACCEPTED)
+    said = now.beliefs.said
+    own = slice(*said.indptr[row : row + 2])
+    found: IntArray = said.indices[own][said.data[own] == ACCEPTED].astype(np.int64)
+    return found
 
 
 def cells(now: Situation) -> tuple[IntArray, IntArray]:

@@ -126,7 +126,7 @@ class VectorScores:
         # the product with all items, because gathering vectors for each candidate takes longer
         everything = self.wish(beliefs, users) @ self.items.T
         found = everything[row_of(candidates), candidates.indices]
-        unwanted = where(beliefs.answers, REJECTED)
+        unwanted = where(beliefs.said, REJECTED)
         if unwanted.nnz:
             found = found - values_at(unwanted @ self.aversions, candidates)
         scores: FloatArray = found.astype(np.float32)
@@ -134,7 +134,7 @@ class VectorScores:
 
     def wish(self, beliefs: Beliefs, users: IntArray) -> FloatArray:
         """Return (dialogues, width): e_u plus the vectors of what was accepted."""
-        wish: FloatArray = self.users[users] + where(beliefs.answers, ACCEPTED) @ self.attributes
+        wish: FloatArray = self.users[users] + where(beliefs.said, ACCEPTED) @ self.attributes
         return wish
 
 

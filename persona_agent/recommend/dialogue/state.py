@@ -7,10 +7,18 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from persona_agent.recommend.data import BoolArray, Csr, binary
 from persona_agent.recommend.dialogue.chance import mixed
-from persona_agent.recommend.dialogue.entries import keep, listed, row_of, values_at, where
+from persona_agent.recommend.dialogue.entries import (
+    keep,
+    listed,
+    replaced,
+    row_of,
+    values_at,
+    where,
+)
 from persona_agent.recommend.dialogue.table import AttributeTable
 from persona_agent.recommend.ids import IntArray
 
@@ -30,13 +38,13 @@ class Beliefs:
     """The state of a batch of dialogues, a row each; a single dialogue is a batch of one.
 
     `candidates` and `refused` are CSR of 1, (dialogues, items): what may still be wanted, and
-    what was shown and was not. `answers` (dialogues, attributes) is UNASKED, ACCEPTED, REJECTED
-    or UNKNOWN. `turn` counts the questions and lists so far.
+    what was shown and was not. `said` is CSR (dialogues, attributes) of ACCEPTED, REJECTED and
+    UNKNOWN; what has no entry is UNASKED. `turn` counts the questions and lists so far.
     """
 
     candidates: Csr
     refused: Csr
-    answers: Answers
+    said: Csr
     turn: IntArray
 
     def __len__(self) -> int:
@@ -50,10 +58,14 @@ class Beliefs:
             and rows.dtype.kind == "i"
             and np.array_equal(rows, everything)
         ):
-            return self  # answers are large, and most turns take all
-        return Beliefs(
-            self.candidates[rows], self.refused[rows], self.answers[rows], self.turn[rows]
-        )
+            return self  # most turns take all
+        return Beliefs(self.candidates[rows], self.refused[rows], self.said[rows], self.turn[rows])
+
+    @property
+    def answers(self) -> Answers:
+        """The answers as a new dense table: a byte for each attribute of each dialogue."""
+        dense: Answers = self.said.toarray()
+        return dense
 
     def sizes(self) -> IntArray:
         """Return how many candidates each dialogue has left."""
@@ -90,7 +102,7 @@ def begin(table: AttributeTable, dialogues: int = 1) -> Beliefs:
     return Beliefs(
         binary(owner, everything, shape),
         binary(none, none, shape),
-        np.zeros((dialogues, len(table.attributes)), np.int8),
+        sparse.csr_array((dialogues, len(table.attributes)), dtype=np.int8),
         np.zeros(dialogues, np.int64),
     )
 
@@ -102,11 +114,12 @@ def open_with(table: AttributeTable, attributes: IntArray) -> Beliefs:
             f"attributes are {attributes.min()} to {attributes.max()}; "
             f"there are {len(table.attributes)}"
         )
-    known = np.zeros((len(attributes), len(table.attributes)), np.int8)
-    known[np.arange(len(attributes)), attributes] = ACCEPTED
+    nothing = sparse.csr_array((len(attributes), len(table.attributes)), dtype=np.int8)
+    named = np.full(len(attributes), ACCEPTED, np.int8)
+    said = _told(nothing, np.arange(len(attributes)), attributes, named)
     none = np.empty(0, np.int64)
     refused = binary(none, none, (len(attributes), len(table)))
-    return Beliefs(table.had_by[attributes], refused, known, np.zeros(len(attributes), np.int64))
+    return Beliefs(table.had_by[attributes], refused, said, np.zeros(len(attributes), np.int64))
 
 
 def answer(
@@ -128,15 +141,14 @@ def answer(
     """
     owner, column = np.nonzero(attributes != NONE)
     said, kind = attributes[owner, column], answers[owner, column]
-    known = beliefs.answers.copy()
-    known[owner, said] = kind
+    known = _told(beliefs.said, owner, said, kind)
     candidates = beliefs.candidates
     for narrows, meant in ((narrow, ACCEPTED), (narrow and drop_rejected, REJECTED)):
         now = kind == meant
         if narrows and now.any():
             asked = binary(owner[now], said[now], known.shape)
             candidates = _narrowed(table, candidates, asked, have=meant == ACCEPTED)
-    return replace(beliefs, candidates=candidates, answers=known, turn=beliefs.turn + turns)
+    return replace(beliefs, candidates=candidates, said=known, turn=beliefs.turn + turns)
 
 
 def refuse(beliefs: Beliefs, items: IntArray, *, turns: int = 1) -> Beliefs:
@@ -145,7 +157,10 @@ def refuse(beliefs: Beliefs, items: IntArray, *, turns: int = 1) -> Beliefs:
     NONE fills up a row.
     """
     shown = listed(items, beliefs.candidates.shape, NONE)
-    candidates = keep(beliefs.candidates, values_at(shown, beliefs.candidates) == 0)
+    rows = np.flatnonzero(np.diff(shown.indptr))
+    before = beliefs.candidates[rows]
+    left = keep(before, values_at(shown[rows], before) == 0)
+    candidates = replaced(beliefs.candidates, rows, left)
     refused = beliefs.refused.maximum(shown).tocsr()
     return replace(beliefs, candidates=candidates, refused=refused, turn=beliefs.turn + turns)
 
@@ -156,26 +171,26 @@ def reconsider(table: AttributeTable, beliefs: Beliefs, *, drop_rejected: bool =
     For dialogues whose past was changed: somebody took back what he had said.
     """
     fresh = begin(table, len(beliefs))
-    attributes = np.broadcast_to(np.arange(beliefs.answers.shape[1]), beliefs.answers.shape)
-    said = np.where(beliefs.answers == UNASKED, NONE, attributes)
-    found = answer(table, fresh, said, beliefs.answers, drop_rejected=drop_rejected)
+    answers = beliefs.answers
+    attributes = np.broadcast_to(np.arange(answers.shape[1]), answers.shape)
+    said = np.where(answers == UNASKED, NONE, attributes)
+    found = answer(table, fresh, said, answers, drop_rejected=drop_rejected)
     left = keep(found.candidates, values_at(beliefs.refused, found.candidates) == 0)
     return replace(beliefs, candidates=left)
 
 
 def without(beliefs: Beliefs, row: int, attribute: int) -> Beliefs:
     """Return the beliefs with one answer taken back; call `reconsider` when all are."""
-    known = beliefs.answers.copy()
-    known[row, attribute] = UNASKED
-    return replace(beliefs, answers=known)
+    said = beliefs.said
+    return replace(beliefs, said=keep(said, (row_of(said) != row) | (said.indices != attribute)))
 
 
-def mismatches(table: AttributeTable, answers: Answers) -> npt.NDArray[np.float32]:
-    """Return (dialogues, items): how many answers speak against each item.
+def mismatches(table: AttributeTable, said: Csr) -> npt.NDArray[np.float32]:
+    """Return (dialogues, items): how many answers, as `Beliefs.said`, speak against each item.
 
     An accepted attribute that it lacks, or a rejected one that it has. For beliefs that may err.
     """
-    yes, no = where(answers, ACCEPTED), where(answers, REJECTED)
+    yes, no = where(said, ACCEPTED), where(said, REJECTED)
     given = np.diff(yes.indptr).astype(np.float32)
     signed = (no - yes) @ table.had_by
     found: npt.NDArray[np.float32] = given[:, None] + signed.toarray()
@@ -185,17 +200,35 @@ def mismatches(table: AttributeTable, answers: Answers) -> npt.NDArray[np.float3
 def contradictions(table: AttributeTable, beliefs: Beliefs) -> npt.NDArray[np.float32]:
     """Return how many answers speak against each candidate: `mismatches`, at the candidates."""
     candidates = beliefs.candidates
-    yes, no = where(beliefs.answers, ACCEPTED), where(beliefs.answers, REJECTED)
+    yes, no = where(beliefs.said, ACCEPTED), where(beliefs.said, REJECTED)
     given = np.diff(yes.indptr).astype(np.float32)[row_of(candidates)]
     found: npt.NDArray[np.float32] = given + values_at((no - yes) @ table.had_by, candidates)
     return found
 
 
+def _told(said: Csr, owner: IntArray, attributes: IntArray, kinds: Answers) -> Csr:
+    """Return the answers with these besides; of several about one attribute the last counts."""
+    columns = np.concatenate([said.indices, attributes])
+    data = np.concatenate([said.data, kinds])
+    keys = np.concatenate([row_of(said), owner]) * said.shape[1] + columns
+    order = np.argsort(keys, kind="stable")
+    last = order[np.append(np.diff(keys[order]) > 0, [True] * (len(keys) > 0)).astype(bool)]
+    last = last[data[last] != UNASKED]
+    indptr = np.searchsorted(keys[last], np.arange(said.shape[0] + 1) * said.shape[1])
+    return sparse.csr_array((data[last], columns[last], indptr), shape=said.shape)
+
+
 def _narrowed(table: AttributeTable, candidates: Csr, asked: Csr, *, have: bool) -> Csr:
     """Return the candidates that have all, or none, of the attributes asked about."""
-    due = np.diff(asked.indptr)
-    rows = np.flatnonzero(due)  # the others stay as they are
-    had = np.zeros(candidates.nnz, np.float32)
-    inside = (due > 0)[row_of(candidates)]
-    had[inside] = values_at(asked[rows] @ table.had_by, candidates[rows])
-    return keep(candidates, had >= due[row_of(candidates)] if have else had == 0)
+    rows = np.flatnonzero(np.diff(asked.indptr))  # the others stay as they are
+    before, about = candidates[rows], asked[rows]
+    if not have:
+        left = keep(before, values_at(about @ table.had_by, before) == 0)
+        return replaced(candidates, rows, left)
+    # where each is asked about one attribute, the product with the table is its row
+    single = len(about.indices) == len(rows)
+    had = before.multiply(table.had_by[about.indices] if single else about @ table.had_by).tocsr()
+    due = np.diff(about.indptr)
+    left = keep(had, had.data >= due[row_of(had)]).sorted_indices()
+    left.data[:] = 1
+    return replaced(candidates, rows, left)

@@ -75,7 +75,7 @@ class UncertaintyPolicy:
             lost = np.bincount(rows[possible], minlength=len(beliefs)) == 0
             possible |= lost[rows]
             narrowed = keep(beliefs.candidates, possible)
-            beliefs = Beliefs(narrowed, beliefs.refused, beliefs.answers, beliefs.turn)
+            beliefs = Beliefs(narrowed, beliefs.refused, beliefs.said, beliefs.turn)
             scores, rows = scores[possible], rows[possible]
         else:
             scores = scores + against * np.log(self.wrong / (1 - self.wrong))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from persona_agent.recommend.data import BoolArray
+from persona_agent.recommend.data import BoolArray, Csr
 from persona_agent.recommend.dialogue.entries import row_of
 from persona_agent.recommend.dialogue.entropy import masses, sigmoid
 from persona_agent.recommend.dialogue.leading import leading, leading_entries
 from persona_agent.recommend.dialogue.policy import Situation
 from persona_agent.recommend.dialogue.scores import VectorScores
-from persona_agent.recommend.dialogue.state import ACCEPTED, NONE, REJECTED, Answers
+from persona_agent.recommend.dialogue.state import ACCEPTED, NONE, REJECTED
 from persona_agent.recommend.dialogue.unicorn.settings import Unicorn
 from persona_agent.recommend.ids import IntArray
 from persona_agent.types import FloatArray
@@ -68,8 +68,8 @@ def states_of(scores: VectorScores, settings: Unicorn, now: Situation) -> States
     beliefs, table = now.beliefs, scores.table
     found = blank(settings, len(now))
     found.user[:] = now.users
-    _list(found.accepted, beliefs.answers, ACCEPTED)
-    _list(found.rejected, beliefs.answers, REJECTED)
+    _list(found.accepted, beliefs.said, ACCEPTED)
+    _list(found.rejected, beliefs.said, REJECTED)
     weights = sigmoid(scores.at(beliefs, now.users))
     entries = leading_entries(beliefs.candidates, weights, settings.most)
     found.items[:] = np.append(beliefs.candidates.indices, NONE)[entries]
@@ -87,9 +87,10 @@ def states_of(scores: VectorScores, settings: Unicorn, now: Situation) -> States
     return found
 
 
-def _list(places: Small, answers: Answers, kind: int) -> None:
+def _list(places: Small, said: Csr, kind: int) -> None:
     """Write the attributes that were answered so to the rows of `places`."""
-    owner, attribute = np.divmod(np.flatnonzero(answers == kind), answers.shape[1])
+    so = said.data == kind
+    owner, attribute = row_of(said)[so], said.indices[so]
     place = np.arange(len(owner)) - np.searchsorted(owner, owner)
     if len(place) and place.max() >= places.shape[1]:
         raise ValueError(
