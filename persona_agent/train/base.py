@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from persona_agent.errors import BackendError
 from persona_agent.llm import servable
-from persona_agent.llm.precision import cpu_precision
+from persona_agent.llm.precision import Precision, cpu_precision
 from persona_agent.train.encode import Row
 from persona_agent.train.options import TrainOptions
 from persona_agent.types import Message
@@ -40,10 +40,11 @@ class Base:
         self.fingerprint = fingerprint
 
     @classmethod
-    def open(cls, spec: str = "local") -> Base:
+    def open(cls, spec: str = "local", precision: Precision | None = None) -> Base:
         """Return the model in a folder or GGUF file, or "local" for the embedded one.
 
-        In the precision that the machine is fast in. Raises BackendError if it cannot be loaded.
+        In the precision that the machine is fast in, unless one is given. Raises BackendError if it
+        cannot be loaded.
         """
         try:
             import torch
@@ -54,7 +55,8 @@ class Base:
         folder = Path(servable(spec))
         logging.disable_progress_bar()
         gpu = torch.cuda.is_available()
-        dtype = torch.bfloat16 if gpu else getattr(torch, cpu_precision())
+        fast: Precision = "bfloat16" if gpu else cpu_precision()
+        dtype = getattr(torch, precision or fast)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)

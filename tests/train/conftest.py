@@ -76,12 +76,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base(tiny_folder: Path) -> Iterator[Base]:
-    """The tiny model, opened to train on; one thread, since more would wait for each other."""
+    """The tiny model, opened to train on; one thread, since more would wait for each other.
+
+    In single precision on every machine: the tests compare numbers.
+    """
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Base.open(str(tiny_folder))
+    yield Base.open(str(tiny_folder), "float32")
     torch.set_num_threads(threads)
 
 
