@@ -158,9 +158,9 @@ class EpisodicMemory:
 
         `recent` gives the latest, oldest first, scored 1 for the latest, 1/2, 1/3 before it.
         `similar` gives the nearest, best first, scored by cosine; of equals, the earlier first;
-        an empty query is similar to nothing. `hybrid` weighs the cosine and how much of the
-        query a text says, by BM25, into one score from 0 to 1. All take `k`, then leave out what does not fit
-        into `max_tokens`, the latest or best being kept.
+        an empty query is similar to nothing. `hybrid` weighs the cosine and how much of the query
+        a text says into one score from 0 to 1. All take `k`, then leave out what does not fit into
+        `max_tokens`, the latest or best being kept.
 
         All queries are embedded in one call; `vectors` has one a request, or None, that this
         embedder has made already. A `before` that is not an interaction of the user

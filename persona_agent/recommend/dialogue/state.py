@@ -212,7 +212,8 @@ def _told(said: Csr, owner: IntArray, attributes: IntArray, kinds: Answers) -> C
     data = np.concatenate([said.data, kinds])
     keys = np.concatenate([row_of(said), owner]) * said.shape[1] + columns
     order = np.argsort(keys, kind="stable")
-    last = order[np.append(np.diff(keys[order]) > 0, [True] * (len(keys) > 0)).astype(bool)]
+    ordered = keys[order]
+    last = order[ordered != np.append(ordered[1:], NONE)]  # no key is NONE
     last = last[data[last] != UNASKED]
     indptr = np.searchsorted(keys[last], np.arange(said.shape[0] + 1) * said.shape[1])
     return sparse.csr_array((data[last], columns[last], indptr), shape=said.shape)
