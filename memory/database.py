@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
 from persona_agent.errors import StoreError
+from persona_agent.memory.kept import Kept
 from persona_agent.memory.migrations import upgrade
 from persona_agent.memory.schema import SCHEMA_VERSION, create, is_ready, version_of
 
@@ -50,12 +51,13 @@ class Database:
         self._reading = self._writing if in_memory else None
         self._engine = _engine(url, in_memory, busy_timeout)
         reader = {"isolation_level": "REPEATABLE READ"} if self.dialect == "postgresql" else {}
-        self._reader = self._engine.execution_options(**reader)
-        self._writer = self._engine.execution_options(immediate=True)
+        self._reader = Kept(self._engine.execution_options(**reader))
+        self._writer = Kept(self._engine.execution_options(immediate=True))
+        self._single = Kept(self._engine.execution_options(isolation_level="AUTOCOMMIT"))
         try:
             self._prepare(in_memory)
         except BaseException:
-            self._engine.dispose()
+            self.close()
             raise
 
     @classmethod
@@ -87,6 +89,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; a database in memory is gone then."""
+        for kept in (self._reader, self._writer, self._single):
+            kept.close()
         self._engine.dispose()
 
     @contextmanager
@@ -98,6 +102,17 @@ class Database:
                     yield connection
             else:
                 with self._reading, self._reader.begin() as connection:
+                    yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """Give a connection for one statement by its driver's cursor, without a transaction."""
+        with self.translated():
+            if self._reading is None:
+                with self._single.connect() as connection:
+                    yield connection
+            else:
+                with self._reading, self._single.connect() as connection:
                     yield connection
 
     @contextmanager

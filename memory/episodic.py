@@ -14,6 +14,7 @@ from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.rerank import pool_of, rerank
 from persona_agent.memory.retrievals import Retrievals
 from persona_agent.memory.rows import Added, Owner, microseconds, owner_of
+from persona_agent.memory.snapshot import seen_at_once
 from persona_agent.memory.store import Store
 from persona_agent.memory.telemetry import SILENT, Observer
 from persona_agent.memory.tokens import estimate_tokens
@@ -206,6 +207,32 @@ class EpisodicMemory:
         lookups = self._lookups(requests, given)
         if any(lookup.vector is not None for lookup in lookups):
             self.label()
+        pairs = self._glance(lookups[0]) if len(lookups) == 1 else None
+        if pairs is None:
+            pairs = self._find(lookups)
+        if self.reranker is not None:
+            pairs = rerank(self.reranker, requests, pairs)
+        return [_reply(request, one) for request, one in zip(requests, pairs, strict=True)]
+
+    def _glance(self, lookup: Lookup) -> list[list[tuple[Interaction, Hit]]] | None:
+        """Return what one lookup finds, if the index holds what the store holds; else None.
+
+        The store is asked once, for what was found and whether it may be believed.
+        """
+        guess = self.index.guess(lookup)
+        if guess is None:
+            return None
+        head, hits = guess
+        with self.store.database.glance() as connection:
+            seen = seen_at_once(connection, owner_of(lookup.scope), [hit.id for hit in hits])
+        if seen is None or seen[0] != head:
+            return None
+        if lookup.needs_facts and seen[0].fact_seq != head.fact_seq:
+            return None
+        return [[(seen[1][hit.id], hit) for hit in hits]]
+
+    def _find(self, lookups: Sequence[Lookup]) -> list[list[tuple[Interaction, Hit]]]:
+        """Return what each lookup finds, after the index has taken over what was written since."""
         for _ in range(ATTEMPTS):
             with self.store.snapshot() as snapshot:
                 found = self.index.find(snapshot, lookups)
@@ -224,10 +251,7 @@ class EpisodicMemory:
             raise StoreError(
                 "interactions are written faster than they can be embedded; add them with vectors"
             )
-        pairs = [[(next(interactions), hit) for hit in hits] for hits in found.hits]
-        if self.reranker is not None:
-            pairs = rerank(self.reranker, requests, pairs)
-        return [_reply(request, one) for request, one in zip(requests, pairs, strict=True)]
+        return [[(next(interactions), hit) for hit in hits] for hits in found.hits]
 
     def _lookups(
         self, requests: Sequence[RecallRequest], given: Sequence[FloatArray | None]

@@ -117,7 +117,7 @@ class FlatSearch:
                 ranks = self._looked_at(vector, k, wanted, end, allowed, weights)
         if ranks is None:
             ranks = np.arange(end) if allowed is None else np.flatnonzero(allowed)
-        scores = self._matrix[ranks].astype(np.float64) @ vector.astype(np.float64)
+        scores = self._matrix.take(ranks, 0).astype(np.float64) @ vector.astype(np.float64)
         if weights is not None:
             scores = (1 + scores) / 2 * weights[ranks]
         scores = scores.round(DECIMALS) + 0.0  # no negative zero
@@ -148,7 +148,10 @@ class FlatSearch:
             scores = (1 + scores) / 2 * weights
         if allowed is not None:
             scores = np.where(allowed, scores, -np.inf)
-        best = np.argpartition(scores, (end - count, end - k))[end - count :]
+        if end <= SMALL:  # so few are sorted sooner than parted
+            best = scores.argsort()[end - count :]
+        else:
+            best = np.argpartition(scores, (end - count, end - k))[end - count :]
         tied = scores[best[0]] >= scores[best[count - k]] - NOISE
         return None if tied else best
 

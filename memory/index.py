@@ -128,6 +128,20 @@ class Index:
                     missing_facts[owner] = unembedded
         return Found(hits, missing, missing_facts)
 
+    def guess(self, lookup: Lookup) -> tuple[Head, list[Hit]] | None:
+        """Return what a lookup finds in what is held, and the head that this is right for.
+
+        The store is not asked: compare the head with its own. None if too little is held to know.
+        """
+        owner = owner_of(lookup.scope)
+        with self._lock:
+            slot = self._users.get(owner)
+            if slot is None:
+                return None
+            self._users.move_to_end(owner)
+        with slot.lock:
+            return slot.user.guess(lookup)
+
     def use(self, embedder: str) -> None:
         """Hold the vectors that the store keeps under this label; those of another are dropped."""
         with self._lock:

@@ -37,12 +37,71 @@ def look_up(
         for start in range(0, len(keys), KEYS):
             some = keys[start : start + KEYS]
             size = 1 << (len(some) - 1).bit_length()  # few sizes, so that few statements
-            values = [*chain.from_iterable(some), *[None] * (width * (size - len(some)))]
-            cursor.execute(_by_values(columns, width, size), values)
-            if start:
-                yield from ((start + row[0], *row[1:]) for row in cursor.fetchall())
+            rest = [None] * (size - len(some))
+            first = some[0][:-1]
+            places = {key[-1]: start + i for i, key in enumerate(some) if key[:-1] == first}
+            if len(places) == len(some):
+                cursor.execute(_by_last(columns, width, size), [*first, *places, *rest])
+                yield from ((places[row[0]], *row[1:]) for row in cursor.fetchall())
             else:
-                yield from cursor.fetchall()
+                values = [*chain.from_iterable(some), *rest * width]
+                cursor.execute(_by_values(columns, width, size), values)
+                yield from ((start + row[0], *row[1:]) for row in cursor.fetchall())
+
+
+def glance(
+    connection: Connection,
+    of_owner: tuple[Column[Any], ...],
+    of_rows: tuple[Column[Any], ...],
+    owner: tuple[str, str],
+    ids: Sequence[str],
+) -> list[tuple[Any, ...]]:  # Any: the values of a row, of the types in the schema
+    """Return an owner's values and, after them, id and values of each of these rows of the owner.
+
+    In one statement, so all of one moment. One row without an id if none of the rows is there;
+    nothing if the owner is not there.
+    """
+    with raw_cursor(connection) as cursor:
+        if connection.dialect.name == "postgresql":
+            cursor.execute(_glance(of_owner, of_rows, "= ANY(%s)", "%s"), [list(ids), *owner])
+        else:
+            size = 1 << (len(ids) - 1).bit_length() if ids else 0
+            marks = f"IN ({', '.join('?' * size)})"
+            rest = [None] * (size - len(ids))
+            cursor.execute(_glance(of_owner, of_rows, marks, "?"), [*ids, *rest, *owner])
+        return list(cursor.fetchall())
+
+
+@lru_cache(maxsize=64)
+def _glance(
+    of_owner: tuple[Column[Any], ...], of_rows: tuple[Column[Any], ...], wanted: str, mark: str
+) -> str:
+    (owners, tenant, user), (rows, *same, last) = _keys(of_owner, 2), _keys(of_rows, 3)
+    return (
+        f"SELECT {_named(of_owner)}, {last}, {_named(of_rows)} FROM {owners} LEFT JOIN {rows} "
+        f"ON {same[0]} = {tenant} AND {same[1]} = {user} AND {last} {wanted} "
+        f"WHERE {tenant} = {mark} AND {user} = {mark}"
+    )
+
+
+def _keys(columns: Sequence[Column[Any]], width: int) -> list[str]:
+    """Return the name of a table and of the first columns of its primary key."""
+    table = columns[0].table
+    return [table.name, *(_named([column]) for column in list(table.c)[:width])]
+
+
+@lru_cache(maxsize=64)
+def _by_last(columns: tuple[Column[Any], ...], width: int, size: int) -> str:
+    """Return SQLite's statement that finds rows by `size` keys that differ in their last column.
+
+    Before the columns stands that column. It takes half the time of a join with the keys.
+    """
+    *first, last = list(columns[0].table.c)[:width]
+    shared = " AND ".join(f"{_named([column])} = ?" for column in first)
+    return (
+        f"SELECT {_named([last])}, {_named(columns)} FROM {columns[0].table.name} "
+        f"WHERE {shared} AND {_named([last])} IN ({', '.join('?' * size)})"
+    )
 
 
 @lru_cache(maxsize=64)

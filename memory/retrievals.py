@@ -8,7 +8,6 @@ the next writing.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -28,7 +27,7 @@ class Retrievals:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._times: dict[Owner, Counter[str]] = {}
+        self._times: dict[Owner, dict[str, int]] = {}
         self._count = 0
         self._lock = threading.Lock()
 
@@ -39,13 +38,15 @@ class Retrievals:
     def note(self, owner: Owner, ids: Sequence[str]) -> None:
         """Count memories of a user."""
         with self._lock:
-            own = self._times.setdefault(owner, Counter())
-            before = len(own)
-            if self._count < self._most:
-                own.update(ids)
-            else:
-                own.update(one for one in ids if one in own)
-            self._count += len(own) - before
+            own = self._times.get(owner)
+            if own is None:
+                own = self._times[owner] = {}
+            for one in ids:
+                if one in own:
+                    own[one] += 1
+                elif self._count < self._most:
+                    own[one] = 1
+                    self._count += 1
 
     def write(self, store: Store, now: datetime) -> int:
         """Add the counts to the store's and begin anew; return how many memories were written.

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from persona_agent.errors import StoreError, UnknownInteraction
-from persona_agent.memory.look_up import look_up
+from persona_agent.memory.look_up import glance, look_up
 from persona_agent.memory.prepared import DIALECTS, Prepared
 from persona_agent.memory.rows import (
     CONTENT,
@@ -322,6 +322,25 @@ class Snapshot:
     def alignments(self, scope: Scope) -> list[str]:
         """Return the keys of a user's saved alignments, sorted."""
         return sorted(self._connection.execute(_ALIGNMENTS, _key_of(scope)).scalars())
+
+
+def seen_at_once(
+    connection: Connection, owner: Owner, ids: Sequence[str]
+) -> tuple[Head, dict[str, Interaction]] | None:
+    """Return an owner's head and those of these events that exist, by one statement.
+
+    None if nothing of the owner is stored.
+    """
+    rows = glance(connection, _HEADS, _CONTENT, owner, ids)
+    if not rows:
+        return None
+    width = len(_HEADS)
+    there = {
+        row[width]: interaction_of(owner, row[width], row[width + 1 :])
+        for row in rows
+        if row[width] is not None
+    }
+    return Head(*rows[0][:width]), there
 
 
 def unknown(owner: Owner, event_id: str) -> UnknownInteraction:

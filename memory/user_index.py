@@ -10,11 +10,12 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from persona_agent.errors import StoreError
+from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.fact_index import FactIndex
 from persona_agent.memory.fact_reading import read_fact_vectors, read_facts
 from persona_agent.memory.flat import FlatSearch
@@ -142,6 +143,28 @@ class UserIndex:
     def missing_facts(self) -> list[Fact]:
         """Return the facts that have no vector, if facts are loaded."""
         return [] if self._facts is None else self._facts.missing()
+
+    def guess(self, lookup: Lookup) -> tuple[Head, list[Hit]] | None:
+        """Return what a lookup finds in what is held, and the head that this is right for.
+
+        None if too little is held to know.
+        """
+        head, facts = self._head, self._facts
+        if head is None:
+            return None
+        if lookup.vector is not None and (self._flat is None or not self._flat.is_whole):
+            return None
+        if lookup.needs_texts and len(self._lexicon or ()) < len(self):
+            return None
+        if lookup.needs_facts:
+            if facts is None or facts.missing():
+                return None
+            head = replace(head, fact_seq=facts.seq)
+        self._end = len(self)
+        try:
+            return head, self.find([lookup])[0]
+        except UnknownInteraction:
+            return None
 
     def find(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """Return the hits of each lookup, in order: best first; equal scores, earlier first.
