@@ -78,6 +78,7 @@ def measure(
     workers: int = 1,
     postgresql: bool = False,
     soak_minutes: float = 0.0,
+    embedder: str = "minilm",
 ) -> dict[str, float | None]:
     """Return the figures; times in milliseconds, memory in megabytes.
 
@@ -92,9 +93,13 @@ def measure(
         database = str(folder / "serve.db")
         if postgresql:
             database = new_schema(stack.enter_context(embedded_postgresql()), "bench_serve")
-        fill(database, size)
+        fill(database, size, embedder)
         slow = stack.enter_context(stub_upstream(DELAY_MS))
-        settings = {"workers": str(workers), "journal": str(folder / "journal")}
+        settings = {
+            "workers": str(workers),
+            "journal": str(folder / "journal"),
+            "embedder": embedder,
+        }
         with server(database, slow, settings) as (url, process):
             figures |= _latency(Both(slow, url, process.pid, size, workers))
             figures["resident_mb"] = resident_mb(process.pid)
@@ -171,15 +176,15 @@ def _flat_out(both: Both) -> dict[str, float]:
     }
 
 
-def fill(database: str, size: Size) -> None:
-    """Put memories of many users into a database, with vectors of the real embedder."""
+def fill(database: str, size: Size, spec: str) -> None:
+    """Put memories of many users into a database, with vectors of the embedder that is named."""
     rng = random.Random(0)
     texts = [
         f"I like {rng.choice(WORDS)} {rng.choice(TOPICS.split())} and {rng.choice(WORDS)} "
         f"{rng.choice(TOPICS.split())} on a {rng.choice(WORDS)} day"
         for _ in range(500)
     ]
-    embedder = open_embedder("minilm")
+    embedder = open_embedder(spec)
     vectors = embedder.embed(texts)
     each = size.memories // size.users
     with Store.open(database) as store:

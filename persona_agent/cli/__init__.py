@@ -29,6 +29,7 @@ from persona_agent.cli.store import COMMANDS as STORE_COMMANDS
 from persona_agent.cli.summary import summary
 from persona_agent.cli.train import adapters, train
 from persona_agent.errors import PersonaAgentError
+from persona_agent.memory.embed import EMBEDDERS
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 it could not be done, and the message on standard error says why and the way
@@ -45,9 +46,7 @@ out (as JSON after --json); 2 the command line itself is wrong; 130 interrupted;
     show_default=True,
     help="Model: local, gguf:PATH, vllm:MODEL, openai:MODEL.",
 )
-@click.option(
-    "--embedder", default="minilm", show_default=True, help="Embedder: minilm, hash, st:MODEL."
-)
+@click.option("--embedder", default="minilm", show_default=True, help=f"Embedder: {EMBEDDERS}.")
 @click.option("--base-url", help="Address of the model's endpoint, for openai:MODEL.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the embedded model.")
 @click.option("--tenant", default="default", show_default=True, help="Whose users these are.")

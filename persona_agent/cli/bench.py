@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from persona_agent.cli.settings import data_folder
+from persona_agent.cli.settings import Settings, data_folder
 from persona_agent.eval.bench import act as act_bench
 from persona_agent.eval.bench import cluster as cluster_bench
 from persona_agent.eval.bench import faults as faults_bench
@@ -128,13 +128,25 @@ def dialogue(quick: bool, as_json: bool, data: Path) -> None:
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--postgresql", is_flag=True, help="On an embedded PostgreSQL instead of SQLite.")
 @click.option("--soak", "minutes", type=float, default=0.0, help="Minutes of load at the end.")
-def serve(quick: bool, as_json: bool, workers: int, postgresql: bool, minutes: float) -> None:
+@click.pass_obj
+def serve(
+    settings: Settings,
+    quick: bool,
+    as_json: bool,
+    workers: int,
+    postgresql: bool,
+    minutes: float,
+) -> None:
     """Talk to a model directly and through the server: what the server adds, and how much it bears."""
     from persona_agent.eval.bench import serve as serve_bench  # late: needs the extra `server`
 
     size = serve_bench.Size.of(quick=quick)
     figures = serve_bench.measure(
-        size, workers=workers, postgresql=postgresql, soak_minutes=minutes
+        size,
+        workers=workers,
+        postgresql=postgresql,
+        soak_minutes=minutes,
+        embedder=settings.embedder,
     )
     _show(figures, as_json)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from persona_agent.errors import InputError
+from persona_agent.memory.embed import EMBEDDERS
 from persona_agent.memory.fact_rows import JOB as FACTS
 from persona_agent.memory.summary_rows import SUMMARY_JOB as SUMMARIES
 
@@ -129,7 +130,7 @@ class Config(Part):
     timeout_s: float = Field(
         default=120.0, gt=0, description="How long the model may take for an answer."
     )
-    embedder: str = Field(default="minilm", description="minilm, hash, st:MODEL.")
+    embedder: str = Field(default="minilm", description=f"{EMBEDDERS}.")
     threads: int | None = Field(default=None, ge=1, description="Threads of an embedded model.")
     journal: str = Field(
         default="", description="Folder of turns not stored yet; beside the database."

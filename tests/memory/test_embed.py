@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +34,11 @@ TEXTS = [
 
 @pytest.fixture(
     scope="module",
-    params=["hash", pytest.param("minilm", marks=pytest.mark.real("embedder"))],
+    params=[
+        "hash",
+        pytest.param("minilm", marks=pytest.mark.real("embedder")),
+        pytest.param("minilm-fast", marks=pytest.mark.real("embedder")),
+    ],
 )
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     """Give each embedder once."""
@@ -75,6 +80,30 @@ def test_minilm_knows_meaning() -> None:
 
 
 @pytest.mark.real("embedder")
+def test_whole_numbers_are_near_the_floats_and_are_another_embedder() -> None:
+    exact, fast = MiniLMEmbedder(threads=1), MiniLMEmbedder(threads=1, fast=True)
+    assert exact.name != fast.name
+    near = (exact.embed(TEXTS) * fast.embed(TEXTS)).sum(axis=1)
+    assert near.min() > 0.95
+    assert near.max() < 0.9999  # it is not the same
+
+
+@pytest.mark.real("embedder")
+def test_a_model_without_int8_weights_is_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    from persona_agent.memory.whole_numbers import in_whole_numbers
+
+    sides = [helper.make_tensor_value_info(x, TensorProto.FLOAT, [2, 2]) for x in "abc"]
+    node = helper.make_node("MatMul", ["a", "b"], ["c"])
+    path = tmp_path / "floats.onnx"
+    onnx.save(helper.make_model(helper.make_graph([node], "g", sides[:2], sides[2:])), path)
+    with pytest.raises(BackendError, match="no int8 weights"):
+        in_whole_numbers(path)
+
+
+@pytest.mark.real("embedder")
 def test_minilm_needs_no_torch_and_no_sentence_transformers() -> None:
     code = (
         "import sys\n"
@@ -108,7 +137,7 @@ def test_hash_vectors_never_change() -> None:
 
 @pytest.mark.parametrize("spec", ["", "st:", "openai:x", "MiniLM"])
 def test_an_unknown_specification_names_the_known(spec: str) -> None:
-    with pytest.raises(ValueError, match="use minilm, hash, or st:MODEL"):
+    with pytest.raises(ValueError, match="use minilm, minilm-fast, hash, or st:MODEL"):
         open_embedder(spec)
 
 
