@@ -277,7 +277,12 @@ def _check_path(path: str) -> None:
 def _engine(url: URL, in_memory: bool, busy_timeout: float) -> Engine:
     try:
         if url.get_backend_name() != "sqlite":
-            engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT})
+            engine = create_engine(
+                url,
+                pool_size=2,
+                max_overflow=13,
+                connect_args={"connect_timeout": CONNECT_TIMEOUT},
+            )
             wait = f"SET lock_timeout = {max(1, round(busy_timeout * 1000))}"
             event.listen(engine, "connect", partial(_set_up_server, wait))
             return engine

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-MOST = 4  # idle connections; the pool of PostgreSQL gives fifteen in all
+MOST = 2  # idle connections of a kind: a server may have few for all of its clients
 
 
 class Kept:

@@ -186,6 +186,7 @@ def served(weights: Path, new_lora: Callable[[int], Path]) -> Iterator[OpenAILLM
         adapters={"ann": str(new_lora(0))},
         later=True,
         context_tokens=2048,
+        tool_parser="hermes",
     )
     small = replace(plan, environment={**plan.environment, "VLLM_CPU_KVCACHE_SPACE": "2"})
     with (

@@ -31,6 +31,7 @@ from persona_agent.llm.serving import Serving, serving, this_machine
     help="The highest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512.",
 )
 @click.option("--context-tokens", type=click.IntRange(16), help="Bound of prompt and answer.")
+@click.option("--tool-parser", help="How the model calls tools: hermes, llama3_json, … of vLLM's.")
 @click.pass_obj
 def serve_model(
     settings: Settings,
@@ -43,6 +44,7 @@ def serve_model(
     later: bool,
     max_rank: int,
     context_tokens: int | None,
+    tool_parser: str | None,
 ) -> None:
     """Print the vLLM command that serves MODEL on this machine; with --start, run it.
 
@@ -59,6 +61,7 @@ def serve_model(
         later=later,
         max_rank=max_rank,
         context_tokens=context_tokens,
+        tool_parser=tool_parser,
     )
     settings.show(found)
     if start:

@@ -58,6 +58,7 @@ def serving(
     later: bool = False,
     max_rank: int = 16,
     context_tokens: int | None = None,
+    tool_parser: str | None = None,
     python: str = sys.executable,
 ) -> Serving:
     """Return the vLLM command that serves `model` best on `machine`.
@@ -66,8 +67,10 @@ def serving(
     reported, since personas share long prefixes. Several GPUs are used by splitting the model over
     the largest power of two of them. The key, if any, is what vLLM reads from VLLM_API_KEY, so
     that no list of processes shows it. With `later`, adapters up to `max_rank` can be loaded and
-    unloaded while it runs; whoever may reach the server may do so, then. Raises ValueError for a
-    port that is none, or a rank that vLLM makes no room for.
+    unloaded while it runs; whoever may reach the server may do so, then. `tool_parser` names how
+    the model writes that it calls a tool ("hermes", "llama3_json", …): without one vLLM refuses
+    requests with tools. Raises ValueError for a port that is none, or a rank that vLLM makes no
+    room for.
     """
     if not 0 < port < 65536:
         raise ValueError(f"port is {port}; it must be 1 to 65535")
@@ -78,6 +81,8 @@ def serving(
     notes: list[str] = []
     if context_tokens is not None:
         command += ["--max-model-len", str(context_tokens)]
+    if tool_parser is not None:
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", tool_parser]
     if machine.gpus:
         split = 1 << (len(machine.gpus).bit_length() - 1)
         if split > 1:
