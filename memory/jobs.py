@@ -20,7 +20,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, delete, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Update,
+    and_,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from persona_agent.errors import PersonaAgentError, StoreError
 from persona_agent.memory.failpoint import failpoint
@@ -84,15 +94,35 @@ class Jobs:
         self._served: str | None = None  # the tenant whose job was taken last
         self._worker = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
-    def list(self, scope: Scope | None = None, state: State | None = None) -> list[Job]:
-        """Return the jobs there are, of one user or of all, in one state or in all, oldest first."""
-        query = select(jobs).order_by(jobs.c.created, jobs.c.id)
+    def list(
+        self,
+        scope: Scope | None = None,
+        state: State | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Return the jobs there are, of one user, one tenant or all, in one state or in all.
+
+        Oldest first, at most `limit`.
+        """
+        query = select(jobs).order_by(jobs.c.created, jobs.c.id).limit(limit)
         if scope is not None:
             query = query.where(jobs.c.tenant == scope.tenant, jobs.c.user == scope.user)
+        if tenant is not None:
+            query = query.where(jobs.c.tenant == tenant)
         if state is not None:
             query = query.where(jobs.c.state == state)
         with self._store.database.read() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
+
+    def counts(self, tenant: str) -> dict[str, int]:
+        """Return how many jobs of a tenant are in each state that any is in."""
+        query = (
+            select(jobs.c.state, func.count()).where(jobs.c.tenant == tenant).group_by(jobs.c.state)
+        )
+        with self._store.database.read() as connection:
+            return {state: int(count) for state, count in connection.execute(query)}
 
     def request(self, scope: Scope, kind: str, now: datetime) -> bool:
         """Ask for a job about all of a user's writes; false for an unknown user."""
@@ -107,8 +137,13 @@ class Jobs:
             connection.execute(self._store.sql.enqueue, [row])
         return True
 
-    def retry(self, now: datetime, ids: Sequence[str] | None = None) -> int:
-        """Let dead jobs, or those of these ids, run again from their first attempt; return how many."""
+    def retry(
+        self, now: datetime, ids: Sequence[str] | None = None, *, tenant: str | None = None
+    ) -> int:
+        """Let dead jobs, or those of these ids, run again from their first attempt; return how many.
+
+        With `tenant`, no others'.
+        """
         change = (
             update(jobs)
             .where(jobs.c.state == "dead")
@@ -116,6 +151,8 @@ class Jobs:
         )
         if ids is not None:
             change = change.where(jobs.c.id.in_(list(ids)))
+        if tenant is not None:
+            change = change.where(jobs.c.tenant == tenant)
         with self._store.database.write() as connection:
             return connection.execute(change).rowcount
 

@@ -149,12 +149,13 @@ async def jobs(
     limit: Limit = 50,
 ) -> JobsTold:
     """List background jobs; `dead` ones failed too often and wait for a retry."""
-    service = service_of(request)
-    every = await service.call(_jobs, Jobs(service.store), caller.tenant)
-    counts: dict[str, int] = {}
-    for one in every:
-        counts[one.state] = counts.get(one.state, 0) + 1
-    shown = [one for one in every if state is None or one.state == state][:limit]
+    worker = Jobs(service_of(request).store)
+
+    def read() -> tuple[list[Job], dict[str, int]]:
+        found = worker.list(tenant=caller.tenant, state=state, limit=limit)
+        return found, worker.counts(caller.tenant)
+
+    shown, counts = await service_of(request).call(read)
     return JobsTold(
         results=[
             JobTold(
@@ -177,13 +178,7 @@ async def retry(request: Request, caller: Operator, given: RetryGiven) -> Retrie
     """Let dead jobs run again from their first attempt."""
     service = service_of(request)
     worker = Jobs(service.store)
-
-    def work() -> int:
-        own = [one.id for one in _jobs(worker, caller.tenant) if one.state == "dead"]
-        ids = own if given.ids is None else [one for one in own if one in set(given.ids)]
-        return worker.retry(service.now(), ids) if ids else 0
-
-    done = await service.call(work)
+    done = await service.call(lambda: worker.retry(service.now(), given.ids, tenant=caller.tenant))
     service.wake()
     return Retried(retried=done)
 
@@ -238,7 +233,3 @@ async def cost(request: Request, caller: Operator) -> CostTold:
         learning_tokens_since_start=service.learned_tokens,
         turns_waiting=service.journal.waiting,
     )
-
-
-def _jobs(worker: Jobs, tenant: str) -> list[Job]:
-    return [one for one in worker.list() if one.scope.tenant == tenant]
