@@ -41,7 +41,7 @@ from persona_agent.memory.store import Store
 from persona_agent.types import Interaction, Scope
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-DELAY_MS = 1000.0  # what the stand-in takes for an answer on average, as a small model would
+ANSWER_S = 1.0  # what the stand-in takes for an answer on average, as a small model would
 TOPICS = "tea films trains gardens chess cooking violins rivers football history cats painting"
 WORDS = "quiet morning old red fast small warm far late early bright green heavy gentle".split()
 
@@ -79,13 +79,15 @@ def measure(
     postgresql: bool = False,
     soak_minutes: float = 0.0,
     embedder: str = "minilm",
+    answer_s: float = ANSWER_S,
 ) -> dict[str, float | None]:
     """Return the figures; times in milliseconds, memory in megabytes.
 
     `added_…` and `burst_added_…` are quantiles of the differences between the same request through
     the server and directly. `cpu_ms` is the processor time of the server for a request, all that
-    it does in the background for it included. With `soak_minutes` the load goes on that long, and
-    the memory at its end is told, too.
+    it does in the background for it included. The upstream takes `answer_s` for an answer on
+    average: the longer, the fewer ask in a second. With `soak_minutes` the load goes on that long,
+    and the memory at its end is told, too.
     """
     figures: dict[str, float | None] = {}
     with ExitStack() as stack:
@@ -94,14 +96,14 @@ def measure(
         if postgresql:
             database = new_schema(stack.enter_context(embedded_postgresql()), "bench_serve")
         fill(database, size, embedder)
-        slow = stack.enter_context(stub_upstream(DELAY_MS))
+        slow = stack.enter_context(stub_upstream(1000 * answer_s))
         settings = {
             "workers": str(workers),
             "journal": str(folder / "journal"),
             "embedder": embedder,
         }
         with server(database, slow, settings) as (url, process):
-            figures |= _latency(Both(slow, url, process.pid, size, workers))
+            figures |= _latency(Both(slow, url, process.pid, size, workers), answer_s)
             figures["resident_mb"] = resident_mb(process.pid)
         with ExitStack() as fast_stack:
             fast = fast_stack.enter_context(stub_upstream())
@@ -138,10 +140,10 @@ class Both:
         return asyncio.run(_talk(f"{self.server}/v1", self.size, load))
 
 
-def _latency(both: Both) -> dict[str, float]:
-    turns, spread_s = both.size.turns, DELAY_MS / 1000
+def _latency(both: Both, answer_s: float) -> dict[str, float]:
+    turns = both.size.turns
     both.warm()
-    load = Load("spread", turns, spread_s=spread_s)
+    load = Load("spread", turns, spread_s=answer_s)
     direct = both.directly(load)
     used, begun = cpu_seconds(both.pid), time.perf_counter()
     through = both.through(load)
@@ -153,7 +155,7 @@ def _latency(both: Both) -> dict[str, float]:
         "offered_per_s": rate,
         "cpu_ms": 1000 * (cpu_seconds(both.pid) - used) / len(through),
     }
-    load = Load("streams", turns, stream=True, spread_s=spread_s)
+    load = Load("streams", turns, stream=True, spread_s=answer_s)
     direct, streams = both.directly(load), both.through(load)
     first = [t.first_s - d.first_s for d, t in zip(direct, streams, strict=True)]
     figures |= {"added_first_token_ms": _ms(first, 50), "added_first_token_p99_ms": _ms(first, 99)}

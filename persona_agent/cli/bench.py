@@ -127,6 +127,13 @@ def dialogue(quick: bool, as_json: bool, data: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--postgresql", is_flag=True, help="On an embedded PostgreSQL instead of SQLite.")
+@click.option(
+    "--answer-s",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="What the model takes for an answer, on average: 64 users then ask 64 / S times a second.",
+)
 @click.option("--soak", "minutes", type=float, default=0.0, help="Minutes of load at the end.")
 @click.pass_obj
 def serve(
@@ -135,6 +142,7 @@ def serve(
     as_json: bool,
     workers: int,
     postgresql: bool,
+    answer_s: float,
     minutes: float,
 ) -> None:
     """Talk to a model directly and through the server: what the server adds, and how much it bears."""
@@ -147,6 +155,7 @@ def serve(
         postgresql=postgresql,
         soak_minutes=minutes,
         embedder=settings.embedder,
+        answer_s=answer_s,
     )
     _show(figures, as_json)
 
