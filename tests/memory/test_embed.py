@@ -80,6 +80,13 @@ def test_minilm_knows_meaning() -> None:
 
 
 @pytest.mark.real("embedder")
+def test_threads_change_nothing() -> None:
+    texts = [f"the user saw film {i} " * (i % 7 + 1) for i in range(50)]
+    alone, many = (MiniLMEmbedder(threads=n).embed(texts) for n in (1, 3))
+    assert np.abs(alone - many).max() < 1e-5
+
+
+@pytest.mark.real("embedder")
 def test_whole_numbers_are_near_the_floats_and_are_another_embedder() -> None:
     exact, fast = MiniLMEmbedder(threads=1), MiniLMEmbedder(threads=1, fast=True)
     assert exact.name != fast.name
