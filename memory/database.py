@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from os import W_OK as WRITABLE
 from os import PathLike, access
@@ -47,8 +47,10 @@ class Database:
         if self.dialect == "sqlite" and not in_memory:
             self.path = Path(str(url.database))
         # One connection is the whole of a database in memory, so readers too take turns there.
-        self._writing = threading.RLock()
-        self._reading = self._writing if in_memory else None
+        self._writing: AbstractContextManager[object] = nullcontext()
+        if self.dialect == "sqlite":
+            self._writing = threading.RLock()
+        self._reading = self._writing if in_memory else nullcontext()
         self._engine = _engine(url, in_memory, busy_timeout)
         reader = {"isolation_level": "REPEATABLE READ"} if self.dialect == "postgresql" else {}
         self._reader = Kept(self._engine.execution_options(**reader))
@@ -96,35 +98,20 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection whose statements all see the database at one moment."""
-        with self.translated():
-            if self._reading is None:
-                with self._reader.begin() as connection:
-                    yield connection
-            else:
-                with self._reading, self._reader.begin() as connection:
-                    yield connection
+        with self.translated(), self._reading, self._reader.begin() as connection:
+            yield connection
 
     @contextmanager
     def glance(self) -> Iterator[Connection]:
         """Give a connection for one statement by its driver's cursor, without a transaction."""
-        with self.translated():
-            if self._reading is None:
-                with self._single.connect() as connection:
-                    yield connection
-            else:
-                with self._reading, self._single.connect() as connection:
-                    yield connection
+        with self.translated(), self._reading, self._single.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Give a connection in a write transaction: committed at the end, or nothing of it."""
-        with self.translated():
-            if self.dialect == "sqlite":
-                with self._writing, self._writer.begin() as connection:
-                    yield connection
-            else:
-                with self._writer.begin() as connection:
-                    yield connection
+        with self.translated(), self._writing, self._writer.begin() as connection:
+            yield connection
 
     def flush_log(self) -> bool:
         """Move SQLite's write-ahead log into the database and empty it; false if a reader is in it.
