@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +50,14 @@ def _learning(curves: Mapping[str, Sequence[Round]]) -> Any:  # Any: matplotlib 
     """Return one panel: the share found in training, a line a training."""
     figure = new_figure(6.0, 3.2)
     axes = new_axes(figure)
-    for (name, rounds), colour in zip(curves.items(), (LINE, GOLD, INK) * 4, strict=False):
+    looks = product(("-", "--", ":", "-."), (LINE, GOLD, INK))
+    for (name, rounds), (style, colour) in zip(curves.items(), looks, strict=False):
         values = [one.success for one in rounds]
         means = [
             sum(values[max(0, at - WINDOW + 1) : at + 1]) / min(at + 1, WINDOW)
             for at in range(len(values))
         ]
-        axes.plot([one.number for one in rounds], means, color=colour, label=name)
+        axes.plot([one.number for one in rounds], means, style, color=colour, label=name)
     axes.set_ylabel(f"SR@15 in training, mean of {WINDOW} rounds", fontsize=8)
     axes.legend(fontsize=8, frameon=False)
     axes.set_xlabel("rounds of 100 episodes", fontsize=8)
