@@ -154,7 +154,7 @@ class UserIndex:
             return None
         if lookup.vector is not None and (self._flat is None or not self._flat.is_whole):
             return None
-        if lookup.needs_texts and len(self._lexicon or ()) < len(self):
+        if lookup.needs_texts and (self._lexicon is None or len(self._lexicon) < len(self)):
             return None
         if lookup.needs_facts:
             if facts is None or facts.missing():

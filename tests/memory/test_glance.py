@@ -136,6 +136,19 @@ def test_what_is_deleted_while_it_is_searched_is_not_returned(
     assert ids == {"e0", "e1", "e2", "e4", "e5"}
 
 
+def test_a_user_all_of_whose_memories_were_deleted_is_searched_in_every_way(store: Store) -> None:
+    memory = EpisodicMemory(store, HashEmbedder(32))
+    memory.add([event(0, 0)], NOW)
+    store.delete(ANN, "e0", NOW)
+    for _ in range(2):
+        for mode in MODES:
+            weighed = mode != "recent"
+            assert ask(memory, RecallRequest(ANN, "similar", "tea")) == RecallReply()
+            request = RecallRequest(ANN, mode, "tea", salience=weighed)
+            assert ask(memory, request) == RecallReply()
+        memory.index.clear()
+
+
 def test_a_user_who_was_forgotten_by_another_is_gone(store: Store) -> None:
     memory = EpisodicMemory(store, HashEmbedder(32))
     memory.add([event(i, 0) for i in range(3)], NOW)
