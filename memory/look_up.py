@@ -94,7 +94,7 @@ def _keys(columns: Sequence[Column[Any]], width: int) -> list[str]:
 def _by_last(columns: tuple[Column[Any], ...], width: int, size: int) -> str:
     """Return SQLite's statement that finds rows by `size` keys that differ in their last column.
 
-    Before the columns stands that column. It takes half the time of a join with the keys.
+    Before the columns stands that column. It takes a fifth to a third less than a join (measured).
     """
     *first, last = list(columns[0].table.c)[:width]
     shared = " AND ".join(f"{_named([column])} = ?" for column in first)
