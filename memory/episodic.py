@@ -229,8 +229,8 @@ class EpisodicMemory:
             return None
         if lookup.needs_facts and seen[0].fact_seq != head.fact_seq:
             return None
-        if any(hit.id not in seen[1] for hit in hits):  # changed by another program: `_find` says so
-            return None
+        if not all(hit.id in seen[1] for hit in hits):
+            return None  # another program changed the store: `_find` says so
         return [[(seen[1][hit.id], hit) for hit in hits]]
 
     def _find(self, lookups: Sequence[Lookup]) -> list[list[tuple[Interaction, Hit]]]:
