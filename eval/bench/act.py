@@ -11,7 +11,7 @@ from statistics import median
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.llm import FakeLLM
-from persona_agent.memory.embed import MiniLMEmbedder
+from persona_agent.memory.minilm import MiniLMEmbedder
 from persona_agent.ports import Embedder
 from persona_agent.types import FloatArray, Interaction, Scope
 

@@ -11,7 +11,8 @@ from persona_agent.chat.domain import Domain
 from persona_agent.chat.linking import LINK, Linker, link
 from persona_agent.drive import Ports, run
 from persona_agent.errors import StoreError
-from persona_agent.memory.embed import HashEmbedder, MiniLMEmbedder
+from persona_agent.memory.embed import HashEmbedder
+from persona_agent.memory.minilm import MiniLMEmbedder
 from persona_agent.recommend.dialogue.table import AttributeTable
 from tests.chat.conftest import SCOPE
 

@@ -9,7 +9,8 @@ from persona_agent.chat.reading import CONTENT_FREE, Asked, Reading, read
 from persona_agent.chat.words import shipped
 from persona_agent.drive import Ports, run
 from persona_agent.llm.fake import FakeLLM
-from persona_agent.memory.embed import HashEmbedder, MiniLMEmbedder
+from persona_agent.memory.embed import HashEmbedder
+from persona_agent.memory.minilm import MiniLMEmbedder
 from persona_agent.types import ModelReply, ModelRequest
 from tests.chat.conftest import SCOPE
 

