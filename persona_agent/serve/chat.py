@@ -148,7 +148,7 @@ class _Recorder:
         finally:
             if not kept:  # the client left, or the upstream did: what was said was said
                 self._put(bytes(raw), cut=True)
-            await self._answer.close()
+            self._answer.close()
 
     async def _keep(self, raw: bytes, *, cut: bool) -> None:
         future = self._put(raw, cut=cut)

@@ -173,5 +173,5 @@ async def _chunks(texts: Sequence[str]) -> AsyncIterator[bytes]:
         yield text.encode()
 
 
-async def _nothing() -> None:
+def _nothing() -> None:
     """There is no connection to give back."""

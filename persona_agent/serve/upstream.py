@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import httpx
+import aiohttp
+import certifi
 
 from persona_agent.llm.endpoint import is_vllm
 from persona_agent.serve.errors import ApiError
-from persona_agent.serve.pools import Pools
 
 PASSED_ON = ("openai-organization", "openai-project", "openai-beta", "traceparent", "tracestate")
 PASSED_BACK = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
@@ -37,7 +38,7 @@ class Answered:
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
-    close: Callable[[], Any]  # Any: what an async function returns when called
+    close: Callable[[], None]
 
     @property
     def is_stream(self) -> bool:
@@ -83,37 +84,35 @@ class EndpointUpstream:
     timeout_s: float = 120.0
     extra: Mapping[str, Any] = field(default_factory=dict)
     salted: bool | None = None
-    _client: httpx.AsyncClient | None = None
+    _session: aiohttp.ClientSession | None = None
 
     async def post(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> Answered:
         """Return the endpoint's answer, as soon as its headers are there."""
         sent = {name: headers[name] for name in PASSED_ON if name in headers}
-        content = json.dumps({**body, **self.extra}).encode()
-        client = self._open()
-        request = client.build_request(
+        answer = await self._send(
             "POST",
-            self.base_url.rstrip("/") + path,
-            content=content,
+            path,
+            data=json.dumps({**body, **self.extra}).encode(),
             headers={**sent, "content-type": "application/json"},
         )
-        answer = await self._send(client, request)
-        if answer.status_code in (401, 403):
-            await answer.aclose()
+        if answer.status in (401, 403):
+            answer.close()
             raise ApiError(
                 502,
-                f"the upstream refuses this server's key ({answer.status_code}); its operator "
+                f"the upstream refuses this server's key ({answer.status}); its operator "
                 "must set api_key",
                 kind="upstream_error",
                 code="upstream_refuses_key",
             )
+        named = ((name.lower(), value) for name, value in answer.headers.items())
         kept = {
             name: value
-            for name, value in answer.headers.items()
+            for name, value in named
             if name in PASSED_BACK or name.startswith(PASSED_BACK_PREFIXES)
         }
-        return Answered(answer.status_code, kept, self._chunks(answer), answer.aclose)
+        return Answered(answer.status, kept, self._chunks(answer), answer.close)
 
     async def models(self) -> list[dict[str, Any]]:
         """Return what the endpoint lists; raises ApiError 502 if it does not."""
@@ -134,68 +133,71 @@ class EndpointUpstream:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            key = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-            self._client = httpx.AsyncClient(
-                headers=key,
-                timeout=httpx.Timeout(self.timeout_s, connect=CONNECT_S),
-                transport=Pools(most=MOST_CONNECTIONS, kept_s=KEPT_S),
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            context = ssl.create_default_context()
+            context.load_verify_locations(certifi.where())  # some systems bring no certificates
+            self._session = aiohttp.ClientSession(
+                headers={"authorization": f"Bearer {self.api_key}"} if self.api_key else {},
+                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=self.timeout_s),
+                connector=aiohttp.TCPConnector(
+                    limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_S, ssl=context
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),  # users share the session, and nothing else
                 trust_env=False,  # a proxy of the environment must not see users' words by surprise
             )
-        return self._client
+        return self._session
 
     async def _listed(self) -> str:
-        client = self._open()
-        request = client.build_request("GET", self.base_url.rstrip("/") + "/models")
-        answer = await self._send(client, request)
+        answer = await self._send("GET", "/models")
+        raw = b"".join([chunk async for chunk in self._chunks(answer)])
+        if answer.status != 200:
+            raise _failed(f"the upstream lists no models ({answer.status})")
         try:
-            text = await answer.aread()
-        except httpx.HTTPError as error:
-            raise _failed(f"the upstream broke off: {type(error).__name__}") from error
-        finally:
-            await answer.aclose()
-        if answer.status_code != 200:
-            raise _failed(f"the upstream lists no models ({answer.status_code})")
-        try:
-            json.loads(text)
+            json.loads(raw)
         except ValueError as error:
             raise _failed("the upstream's list of models is not JSON") from error
-        return text.decode("utf-8", "replace")
+        return raw.decode("utf-8", "replace")
 
-    async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        """Return the answer; a kept connection that the endpoint just closed is tried anew once."""
+    async def _send(self, method: str, path: str, **given: Any) -> aiohttp.ClientResponse:
+        """Return the answer; a kept connection that the endpoint just closed is tried anew once.
+
+        Any: what aiohttp's request takes.
+        """
+        session, url = self._open(), self.base_url.rstrip("/") + path
         try:
             try:
-                return await client.send(request, stream=True)
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                return await client.send(request, stream=True)
-        except httpx.TimeoutException as error:
+                return await session.request(method, url, allow_redirects=False, **given)
+            except aiohttp.ClientConnectorError:
+                raise  # nobody listens there
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                return await session.request(method, url, allow_redirects=False, **given)
+        except TimeoutError as error:
             raise ApiError(
                 504,
                 f"the upstream did not answer within {self.timeout_s:g} s",
                 kind="upstream_error",
                 code="upstream_timeout",
             ) from error
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise _failed(f"the upstream cannot be reached: {type(error).__name__}") from error
 
-    async def _chunks(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+    async def _chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            async for chunk in answer.aiter_bytes():
+            async for chunk in answer.content.iter_any():
                 yield chunk
-        except httpx.TimeoutException as error:
+        except TimeoutError as error:
             raise ApiError(
                 504, "the upstream stalled", kind="upstream_error", code="upstream_timeout"
             ) from error
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise _failed(f"the upstream broke off: {type(error).__name__}") from error
         finally:
-            await answer.aclose()
+            answer.close()
 
 
 def _failed(message: str) -> ApiError:

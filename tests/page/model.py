@@ -144,5 +144,5 @@ def _failed() -> ApiError:
     return ApiError(502, said, kind="upstream_error", code="upstream_failed")
 
 
-async def _nothing() -> None:
+def _nothing() -> None:
     """There is no connection to give back."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-import httpx
 import pytest
 
 from persona_agent.serve.errors import ApiError
-from persona_agent.serve.pools import SIZE, Pools
 from persona_agent.serve.upstream import EndpointUpstream
 
+Serve: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+MANY = 12
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -29,9 +32,7 @@ def test_a_connection_that_was_closed_is_tried_anew_once(closed: int) -> None:
                 await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        upstream = EndpointUpstream(f"http://127.0.0.1:{port}/v1")
+        server, upstream = await served(serve)
         try:
             return await (await upstream.post("/chat/completions", {}, {})).read()
         finally:
@@ -49,7 +50,7 @@ def test_a_connection_that_was_closed_is_tried_anew_once(closed: int) -> None:
 def test_many_at_once_are_answered_and_little_traffic_keeps_one_connection() -> None:
     async def talk() -> tuple[int, int, int]:
         opened: list[int] = []
-        all_came = asyncio.Barrier(3 * SIZE)
+        all_came = asyncio.Barrier(MANY)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             opened.append(len(opened))
@@ -61,9 +62,7 @@ def test_many_at_once_are_answered_and_little_traffic_keeps_one_connection() -> 
                     writer.write(ANSWER)
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        upstream = EndpointUpstream(f"http://127.0.0.1:{port}/v1")
+        server, upstream = await served(serve)
 
         async def ask(path: str) -> None:
             assert await (await upstream.post(path, {}, {})).read() == b"{}"
@@ -72,7 +71,7 @@ def test_many_at_once_are_answered_and_little_traffic_keeps_one_connection() -> 
             for _ in range(5):
                 await ask("/alone")
             alone = len(opened)
-            await asyncio.gather(*(ask("/together") for _ in range(3 * SIZE)))
+            await asyncio.gather(*(ask("/together") for _ in range(MANY)))
             together = len(opened)
             for _ in range(5):
                 await ask("/alone")
@@ -82,28 +81,95 @@ def test_many_at_once_are_answered_and_little_traffic_keeps_one_connection() -> 
             server.close()
 
     alone, together, after = asyncio.run(asyncio.wait_for(talk(), 60))
-    assert (alone, together, after) == (1, 3 * SIZE, 3 * SIZE)
+    assert (alone, together, after) == (1, MANY, MANY)
 
 
-def test_an_answer_that_is_left_gives_its_connection_back() -> None:
-    async def talk() -> list[int]:
+def test_an_answer_that_is_left_closes_its_connection() -> None:
+    async def talk() -> int:
+        left = asyncio.Event()
+
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(ANSWER[:-2])
-            await reader.read()
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+            left.set()
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        pools = Pools(most=SIZE, kept_s=2.0)
-        counts = []
-        async with httpx.AsyncClient(transport=pools, trust_env=False) as client:
-            for _ in range(2 * SIZE):
-                answer = await client.send(client.build_request("GET", url), stream=True)
-                await answer.aclose()
-                await answer.aclose()
-            counts += [pool.busy for pool in pools._pools]
+        server, upstream = await served(serve)
+        answer = await upstream.post("/chat/completions", {}, {})
+        answer.close()
+        answer.close()
+        await left.wait()
+        await upstream.close()
         server.close()
-        return counts
+        return answer.status
 
-    assert asyncio.run(asyncio.wait_for(talk(), 60)) == [0]
+    assert asyncio.run(asyncio.wait_for(talk(), 60)) == 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n", 502, "upstream_refuses_key"),
+        (ANSWER[:-1], 502, "upstream_failed"),  # breaks off
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", 504, "upstream_timeout"),  # stalls
+        (b"", 504, "upstream_timeout"),
+        (b"SSH-2.0\r\n\r\n", 502, "upstream_failed"),
+    ],
+)
+def test_what_goes_wrong_is_told_apart(answer: bytes, status: int, code: str) -> None:
+    async def talk() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            if code == "upstream_timeout":
+                with contextlib.suppress(ConnectionResetError):
+                    await reader.read()
+            writer.close()
+
+        server, upstream = await served(serve, timeout_s=0.3)
+        try:
+            await (await upstream.post("/chat/completions", {"a": "b" * 99}, {})).read()
+        finally:
+            await upstream.close()
+            server.close()
+
+    with pytest.raises(ApiError) as told:
+        asyncio.run(asyncio.wait_for(talk(), 60))
+    assert (told.value.status, told.value.code) == (status, code)
+
+
+def test_cookies_and_redirects_of_an_upstream_go_no_further() -> None:
+    async def talk() -> tuple[int, list[bytes]]:
+        heads: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError):  # the client has closed
+                while True:
+                    heads.append(await reader.readuntil(b"\r\n\r\n"))
+                    await reader.readexactly(2)
+                    writer.write(
+                        b"HTTP/1.1 307 There\r\nlocation: /elsewhere\r\nset-cookie: who=ann\r\n"
+                        b"content-length: 0\r\n\r\n"
+                    )
+            writer.close()
+
+        server, upstream = await served(serve)
+        for _ in range(2):
+            status = (await upstream.post("/chat/completions", {}, {})).status
+        await upstream.close()
+        server.close()
+        return status, heads
+
+    status, heads = asyncio.run(asyncio.wait_for(talk(), 60))
+    assert status == 307
+    assert len(heads) == 2
+    assert b"ann" not in b"".join(heads)
+
+
+async def served(serve: Serve, timeout_s: float = 60.0) -> tuple[asyncio.Server, EndpointUpstream]:
+    """Return a server on this machine, and it as an upstream."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    return server, EndpointUpstream(f"http://127.0.0.1:{port}/v1", "key", timeout_s)
