@@ -32,6 +32,8 @@ class ReadableStore(OpenStore):
         """Return the `k` latest interactions of a scope, oldest first; see `get_all`."""
         _check_count(k, "k")
         with self.snapshot() as snapshot:
+            if before is None and scope == scope.owner:
+                return snapshot.latest(owner_of(scope), k)
             return snapshot.find(scope, before=before, limit=k, newest_first=True)[::-1]
 
     def labelled(self, scope: Scope) -> list[Interaction]:

@@ -86,6 +86,14 @@ _ORDER = {
     dialect: Prepared(_PLACES.where(_OWN_EVENTS).order_by(events.c.when, events.c.seq), dialect)
     for dialect in DIALECTS
 }
+_NEWEST = (
+    select(events.c.id, *_CONTENT)
+    .where(_OWN_EVENTS)
+    .order_by(events.c.when.desc(), events.c.seq.desc())
+    .limit(bindparam("most"))
+    .offset(literal_column("0"))
+)
+_LATEST = {dialect: Prepared(_NEWEST, dialect) for dialect in DIALECTS}
 _SOME_PLACES = _PLACES.where(
     _OWN_EVENTS, events.c.id.in_(bindparam("ids", expanding=True))
 ).order_by(events.c.when, events.c.seq)
@@ -232,6 +240,13 @@ class Snapshot:
         ):
             raise unknown(owner, event_id)
         return dict(found)
+
+    def latest(self, owner: Owner, most: int) -> list[Interaction]:
+        """Return the latest events of an owner, at most so many, oldest first."""
+        rows = _LATEST[self._connection.dialect.name].rows(
+            self._connection, {**key(owner), "most": most}
+        )
+        return [interaction_of(owner, event_id, content) for event_id, *content in rows[::-1]]
 
     def find(
         self,

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, literal_column, select
 
 from persona_agent.drive import Ports, run
 from persona_agent.errors import BackendError
 from persona_agent.memory.jobs import Commit, Handler, Job, JobLost
+from persona_agent.memory.prepared import DIALECTS, Prepared
 from persona_agent.memory.rows import Owner, microseconds, owner_of, to_interaction
 from persona_agent.memory.schema import events, jobs, summaries
 from persona_agent.memory.snapshot import key, of_owner
@@ -40,10 +41,17 @@ _OWN = (
 
 _TOP = (
     select(summaries)
-    .where(of_owner(summaries), summaries.c.level == "user", summaries.c.valid_until.is_(None))
+    .where(
+        of_owner(summaries),
+        summaries.c.level == literal_column("'user'"),
+        summaries.c.valid_until.is_(None),
+    )
     .order_by(summaries.c.valid_from.desc(), summaries.c.id.desc())
-    .limit(1)
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))  # no bound values
 )
+_STANDING = {dialect: Prepared(_TOP, dialect) for dialect in DIALECTS}
+_COLUMNS = tuple(column.name for column in summaries.c)
 
 
 def summaries_of(store: Store, scope: Scope) -> list[Summary]:
@@ -63,8 +71,8 @@ def standing(store: Store, scope: Scope) -> Summary | None:
 
 def standing_in(connection: Connection, owner: Owner) -> Summary | None:
     """Return what `standing` does, by a connection that others read by, too."""
-    row = connection.execute(_TOP, key(owner)).mappings().first()
-    return None if row is None else summary_in(row)
+    rows = _STANDING[connection.dialect.name].rows(connection, key(owner))
+    return summary_in(dict(zip(_COLUMNS, rows[0], strict=True))) if rows else None
 
 
 def summary_job(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
     Connection,
-    RowMapping,
     bindparam,
     delete,
     insert,
@@ -50,7 +50,9 @@ def read_summaries(connection: Connection, owner: Owner) -> list[Summary]:
     made_of = gathered(connection, _EVENTS, owner)
     parts = gathered(connection, _PARTS, owner)
     rows = connection.execute(_ALL, key(owner)).mappings()
-    return [summary_in(row, made_of.get(row["id"], ()), parts.get(row["id"], ())) for row in rows]
+    return [
+        summary_in(dict(row), made_of.get(row["id"], ()), parts.get(row["id"], ())) for row in rows
+    ]
 
 
 def write_summaries(
@@ -153,8 +155,13 @@ def _resting_on(connection: Connection, owner: Owner, ids: Sequence[str]) -> set
     return found
 
 
-def summary_in(row: RowMapping, made_of: Sequence[str] = (), parts: Sequence[str] = ()) -> Summary:
-    """Return the summary in a row, made of these events and of these summaries."""
+def summary_in(
+    row: Mapping[str, Any], made_of: Sequence[str] = (), parts: Sequence[str] = ()
+) -> Summary:
+    """Return the summary in a row, made of these events and of these summaries.
+
+    Any: values of the types in the schema.
+    """
     return Summary(
         row["id"],
         row["level"],

@@ -159,7 +159,8 @@ class Turns:
         alone: list[Turn] = []
         for pair in read:
             one = pair[1]
-            known = next((k for k in self._latest(one)[::-1] if _mark(k) == _mark(one)), None)
+            latest = self._latest([one])[0]
+            known = next((k for k in latest[::-1] if _mark(k) == _mark(one)), None)
             if known is None:
                 alone.append(pair)
             elif f"\n{one.response}\n" not in f"\n{known.response}\n":  # as it is the second time
@@ -170,9 +171,10 @@ class Turns:
     def _outcomes(self, read: Sequence[Turn]) -> None:
         """Note that a turn's predecessor was gone on from, or that the same was asked again."""
         found: dict[tuple[Scope, str], Interaction] = {}
-        for entry, one in read:
+        latest = self._latest([one for _, one in read])
+        for (entry, one), some in zip(read, latest, strict=True):
             before: Any = entry.get("before")
-            for known in self._latest(one):
+            for known in some:
                 place = known.scope.owner, known.id
                 if known.outcome is not None or place in found or _mark(known) is None:
                     continue
@@ -184,10 +186,14 @@ class Turns:
                 found[place] = replace(known, outcome=outcome, metadata=implied)
         self._change(list(found.values()))
 
-    def _latest(self, one: Interaction) -> list[Interaction]:
-        """Return the user's latest events that are not later than this one, oldest first."""
-        latest = self._memory.store.recent(one.scope.owner, LOOK_BACK)
-        return [known for known in latest if known.id != one.id and known.when <= one.when]
+    def _latest(self, some: Sequence[Interaction]) -> list[list[Interaction]]:
+        """Return, for each, its user's latest events that are not later than it, oldest first."""
+        with self._memory.store.snapshot() as snapshot:
+            latest = [snapshot.latest(owner_of(one.scope), LOOK_BACK) for one in some]
+        return [
+            [known for known in events if known.id != one.id and known.when <= one.when]
+            for one, events in zip(some, latest, strict=True)
+        ]
 
     def _change(self, some: Sequence[Interaction]) -> None:
         """Write what became of turns, as far as they are there and the store takes it."""
