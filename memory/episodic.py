@@ -108,6 +108,12 @@ class EpisodicMemory:
         self._observer.count("added", sum(one.event == "ADD" for one in results))
         return results
 
+    def keep_up(self, scopes: Sequence[Scope]) -> None:
+        """Let the index take over what was written of users it holds, before they ask again."""
+        owners = list({owner_of(scope) for scope in scopes})
+        with self.store.snapshot() as snapshot:
+            self.index.keep_up(snapshot, owners)
+
     def label(self) -> str:
         """Return the label of this embedder's vectors in the store.
 
@@ -207,31 +213,35 @@ class EpisodicMemory:
         lookups = self._lookups(requests, given)
         if any(lookup.vector is not None for lookup in lookups):
             self.label()
-        pairs = self._glance(lookups[0]) if len(lookups) == 1 else None
-        if pairs is None:
-            pairs = self._find(lookups)
+        pairs = self._glance(lookups) or self._find(lookups)
         if self.reranker is not None:
             pairs = rerank(self.reranker, requests, pairs)
         return [_reply(request, one) for request, one in zip(requests, pairs, strict=True)]
 
-    def _glance(self, lookup: Lookup) -> list[list[tuple[Interaction, Hit]]] | None:
-        """Return what one lookup finds, if the index holds what the store holds; else None.
+    def _glance(self, lookups: Sequence[Lookup]) -> list[list[tuple[Interaction, Hit]]] | None:
+        """Return what the lookups of one user find, if the index holds what the store holds.
 
-        The store is asked once, for what was found and whether it may be believed.
+        Else None. The store is asked once, for what was found and whether it may be believed.
         """
-        guess = self.index.guess(lookup)
-        if guess is None:
+        owners = {owner_of(lookup.scope) for lookup in lookups}
+        if len(owners) != 1:
             return None
-        head, hits = guess
+        guesses = [self.index.guess(lookup) for lookup in lookups]
+        if any(guess is None for guess in guesses):
+            return None
+        known = [guess for guess in guesses if guess is not None]
+        ids = dict.fromkeys(hit.id for _, hits in known for hit in hits)
         with self.store.database.glance() as connection:
-            seen = seen_at_once(connection, owner_of(lookup.scope), [hit.id for hit in hits])
-        if seen is None or seen[0] != head:
+            seen = seen_at_once(connection, owners.pop(), list(ids))
+        if seen is None:
             return None
-        if lookup.needs_facts and seen[0].fact_seq != head.fact_seq:
-            return None
-        if not all(hit.id in seen[1] for hit in hits):
+        now, there = seen
+        for lookup, (head, _) in zip(lookups, known, strict=True):
+            if head != now or (lookup.needs_facts and head.fact_seq != now.fact_seq):
+                return None
+        if not ids.keys() <= there.keys():
             return None  # another program changed the store: `_find` says so
-        return [[(seen[1][hit.id], hit) for hit in hits]]
+        return [[(there[hit.id], hit) for hit in hits] for _, hits in known]
 
     def _find(self, lookups: Sequence[Lookup]) -> list[list[tuple[Interaction, Hit]]]:
         """Return what each lookup finds, after the index has taken over what was written since."""

@@ -128,6 +128,14 @@ class Index:
                     missing_facts[owner] = unembedded
         return Found(hits, missing, missing_facts)
 
+    def keep_up(self, snapshot: Snapshot, owners: Sequence[Owner]) -> None:
+        """Bring those of these users who are held to what the snapshot sees; raises StoreError."""
+        with self._lock:
+            held = [owner for owner in owners if owner in self._users]
+        for owner, head in snapshot.heads(held).items():
+            with self._using(owner, head) as user:
+                user.keep_up(snapshot, head)
+
     def guess(self, lookup: Lookup) -> tuple[Head, list[Hit]] | None:
         """Return what a lookup finds in what is held, and the head that this is right for.
 

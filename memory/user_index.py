@@ -91,6 +91,16 @@ class UserIndex:
             self.clear()
             raise
 
+    def keep_up(self, snapshot: Snapshot, head: Head) -> None:
+        """Follow with what is held: no part is read that nobody has asked for."""
+        self.follow(
+            snapshot,
+            head,
+            with_vectors=self._flat is not None,
+            with_texts=self._lexicon is not None,
+            with_facts=self._facts is not None,
+        )
+
     def clear(self) -> None:
         """Hold nothing; it is read again when it is followed."""
         self._head = self._flat = self._lexicon = None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from persona_agent.errors import UnknownInteraction
+from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.lineage import forgotten_of
 from persona_agent.memory.rows import microseconds, owner_of
@@ -101,6 +101,7 @@ class Turns:
                 self._memory.delete(late.scope, late.id, self._now())
             except UnknownInteraction:
                 continue
+        self._keep_up([one.scope for _, one in alive])
         return refused + [entry for entry, _ in wrong]
 
     def feedback(
@@ -143,6 +144,13 @@ class Turns:
             self._memory.store.add(some, now=self._now())
         else:
             self._memory.add(some, self._now(), vectors=vectors)
+
+    def _keep_up(self, scopes: Sequence[Scope]) -> None:
+        """Spare the next questions of these users the wait for what was just stored."""
+        try:
+            self._memory.keep_up(scopes)
+        except StoreError as error:  # the turns are stored; who asks next is told
+            log.warning("the index cannot follow", extra={"reason": str(error)})
 
     def _vectors(self, texts: Sequence[str]) -> FloatArray | None:
         """Return the texts' vectors; None if the embedder fails: each gets one when recalled."""

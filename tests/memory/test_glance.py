@@ -20,6 +20,7 @@ from persona_agent.memory.facts import FactDraft, merge
 from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.snapshot import Head
 from persona_agent.memory.store import Store
+from persona_agent.memory.user_index import EVENT_BYTES
 from persona_agent.types import (
     Interaction,
     RecallKind,
@@ -115,6 +116,35 @@ def test_a_warm_user_is_answered_by_one_statement(
     monkeypatch.setattr(store.database, "read", no_transaction)
     with pytest.raises(StoreError, match="nobody"):  # what was written since must be followed
         ask(memory, request)
+
+
+def test_several_requests_of_a_user_who_was_kept_up_are_answered_by_one_statement(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = EpisodicMemory(store, HashEmbedder(32))
+    memory.add([event(i, i % 5) for i in range(10)], NOW)
+    requests = [RecallRequest(ANN, mode, "tea and rain", k=4) for mode in MODES]
+    memory.recall(requests)
+    memory.add([event(11, 0)], NOW)
+    memory.update(ANN, "e4", {"query": "tea and rain and tea"}, NOW)
+    memory.keep_up([ANN, Scope("bob")])
+    assert len(memory.index) == 1  # nobody is taken in who did not ask
+    fresh = EpisodicMemory(store, HashEmbedder(32)).recall(requests)
+    memory.recall(requests)  # embeds what was changed
+    memory.keep_up([ANN])
+    monkeypatch.setattr(store.database, "read", no_transaction)
+    assert memory.recall(requests) == fresh
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_keeping_up_reads_nothing_that_nobody_asked_for(store: Store, searched: bool) -> None:
+    memory = EpisodicMemory(store, HashEmbedder(32))
+    memory.add([event(0, 0)], NOW)
+    ask(memory, RecallRequest(ANN, "similar" if searched else "recent", "tea"))
+    memory.add([event(1, 0)], NOW)
+    memory.keep_up([ANN])
+    without_vectors = 1000 + 2 * EVENT_BYTES
+    assert (memory.index.nbytes > without_vectors) == searched
 
 
 def test_what_is_deleted_while_it_is_searched_is_not_returned(
