@@ -143,7 +143,9 @@ class EndpointUpstream:
             context.load_verify_locations(certifi.where())  # some systems bring no certificates
             self._session = aiohttp.ClientSession(
                 headers={"authorization": f"Bearer {self.api_key}"} if self.api_key else {},
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=self.timeout_s),
+                timeout=aiohttp.ClientTimeout(  # `connect` is until one of the connections is free
+                    connect=self.timeout_s, sock_connect=CONNECT_S, sock_read=self.timeout_s
+                ),
                 connector=aiohttp.TCPConnector(
                     limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_S, ssl=context
                 ),
