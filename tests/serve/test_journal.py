@@ -20,7 +20,8 @@ from persona_agent.memory.forget import forget
 from persona_agent.memory.store import Store
 from persona_agent.serve.journal import REJECTED, SUFFIX, Entry, Journal
 from persona_agent.serve.turns import Turns, turn
-from persona_agent.types import Scope
+from persona_agent.types import RecallRequest, Scope
+from tests.memory.test_glance import no_transaction
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ANN = Scope("ann")
@@ -105,6 +106,33 @@ def test_a_turn_of_somebody_forgotten_since_is_not_stored(store: Store) -> None:
     assert apply([entry(2), entry(9), entry(3, "bob")]) == []
     assert [one.id for one in store.get_all(ANN)] == ["t9"]
     assert store.count(Scope("bob")) == 1
+
+
+def test_turns_are_stored_though_the_index_cannot_follow(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(scopes: Sequence[Scope]) -> None:
+        raise StoreError("no connection is free")
+
+    kept = turns(store)
+    monkeypatch.setattr(kept._memory, "keep_up", full)
+    assert kept.apply([entry(1)]) == []
+    assert [one.id for one in store.get_all(ANN)] == ["t1"]
+    assert "the index cannot follow" in caplog.text
+
+
+def test_the_question_after_a_stored_turn_needs_no_transaction(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = EpisodicMemory(store, HashEmbedder())
+    kept = Turns(memory, clock=lambda: NOW + timedelta(hours=1), implicit=True)
+    kept.apply([entry(1)])
+    asked = [RecallRequest(ANN, "similar", "question 2", k=4)]
+    memory.recall(asked)
+    kept.apply([entry(2)])
+    monkeypatch.setattr(store.database, "read", no_transaction)
+    (found,) = memory.recall(asked)
+    assert [one.interaction.id for one in found.memories] == ["t2", "t1"]
 
 
 def test_a_turn_that_no_store_can_hold_goes_aside_and_stops_nobody(
