@@ -9,6 +9,7 @@ from pathlib import Path
 
 from persona_agent.errors import PersonaAgentError
 from persona_agent.eval.ablation import plots
+from persona_agent.eval.ablation.claims import Judged
 from persona_agent.eval.ablation.effects import Curve, Row
 from persona_agent.eval.ablation.study import INSTALL, Ablation
 from persona_agent.eval.pictures import save_png, svg
@@ -52,7 +53,7 @@ def markdown(found: Ablation, pictures: Sequence[str] = ()) -> str:
     parts = [f"# Ablation: {title(found)}", explained(found)]
     parts += ["## Arms", _lines(arms_table(found.rows))]
     parts += [f"![{name}]({name}.png)" for name in pictures]
-    parts += ["## Claims", _lines(claims_table(found))]
+    parts += ["## Claims", _lines(claims_table(found)), untested(found)]
     for curve in found.curves:
         parts += [f"## {curve.name[:1].upper()}{curve.name[1:]}", _lines(curve_table(curve))]
     parts += ["## Cost", _lines(cost_table(found.rows)), failures(found)]
@@ -72,6 +73,7 @@ def html(found: Ablation, pictures: Sequence[str]) -> str:
         explained=explained(found),
         arms=arms_table(found.rows),
         claims=claims_table(found),
+        untested=untested(found),
         curves=[(curve.name, curve_table(curve)) for curve in found.curves],
         cost=cost_table(found.rows),
         pictures=pictures,
@@ -98,16 +100,23 @@ def arms_table(rows: Sequence[Row]) -> Table:
 
 
 def claims_table(found: Ablation) -> Table:
-    """Return the claims with their verdicts."""
+    """Return the claims that could be tested, with their verdicts."""
     head = ["whose", "claim", "verdict", "by likelihood", "why"]
     return [
         head,
         *(
-            [one.claim.source, f"{one.claim.text} ({one.claim.better} > {one.claim.worse})",
-             one.verdict, one.by_likelihood, one.reason]
+            [one.claim.source, f"{one.claim.text} ({_pair(one)})", one.verdict, one.by_likelihood,
+             one.reason]
             for one in found.claims
+            if one.gain is not None
         ),
     ]  # fmt: skip
+
+
+def untested(found: Ablation) -> str:
+    """Return which claims could not be tested, for want of an arm; empty if all were."""
+    claims = [f"{one.claim.text} ({_pair(one)})" for one in found.claims if one.gain is None]
+    return f"Not tested, for want of an arm: {'; '.join(claims)}." if claims else ""
 
 
 def curve_table(curve: Curve) -> Table:
@@ -149,6 +158,10 @@ def failures(found: Ablation) -> str:
         if unread:
             lines.append(f"{row.arm}: {unread} predictions could not be used and count as wrong.")
     return " ".join(lines)
+
+
+def _pair(one: Judged) -> str:
+    return f"{one.claim.better} > {one.claim.worse}"
 
 
 def _metrics(row: Row, names: Sequence[str]) -> list[str]:

@@ -185,7 +185,7 @@ def _print(found: Ablation, path: Path) -> None:
         for row in rows[1:]:
             table.add_row(*row)
         console.print(table)
-    if told := report.failures(found):
+    for told in filter(None, (report.untested(found), report.failures(found))):
         console.print(told, highlight=False)
     console.print(f"{found.run.asked} requests were asked anew", highlight=False)
     click.echo(path)

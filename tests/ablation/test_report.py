@@ -11,6 +11,7 @@ import pytest
 
 from persona_agent.cli import main
 from persona_agent.eval.ablation import report, study
+from persona_agent.eval.ablation.claims import CLAIMS
 from persona_agent.eval.ablation.study import Ablation
 
 Runs = Callable[..., Ablation]
@@ -24,6 +25,12 @@ def test_the_report_holds_every_arm_and_claim_with_pictures(runs: Runs, tmp_path
         assert name in text
         assert name in page
     assert "reference" in text
+    assert len(report.claims_table(found)) == 1 + 2  # recent against similar ones, and none
+    assert len(found.verdicts) == len(CLAIMS)
+    for told in (text, page):
+        _, _, lacking = told.partition("Not tested, for want of an arm: ")
+        assert "all of it (PRIME) beats memories alone" in lacking
+        assert "recent memories beat similar ones" not in lacking
     assert page.count("<svg") == 2
     assert (tmp_path / "arms.png").stat().st_size > 5000
     assert (tmp_path / "curves.png").stat().st_size > 5000
