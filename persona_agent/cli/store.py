@@ -23,7 +23,7 @@ from persona_agent.memory.generations import active_label
 from persona_agent.memory.handlers import KINDS, handlers
 from persona_agent.memory.index import Index
 from persona_agent.memory.index_file import index_path
-from persona_agent.memory.jobs import Job, Jobs, run_jobs
+from persona_agent.memory.jobs import Job, Jobs, State, run_jobs
 from persona_agent.memory.store import Store
 from persona_agent.memory.transfer import export as lines_of
 from persona_agent.memory.transfer import import_
@@ -168,10 +168,10 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--state", type=STATES)
 @click.pass_obj
-def jobs_list(settings: Settings, state: str | None) -> None:
+def jobs_list(settings: Settings, state: State | None) -> None:
     """List the jobs there are, oldest first."""
     with Store.open(settings.db) as store:
-        found = [one for one in Jobs(store).list() if state is None or one.state == state]
+        found = Jobs(store).list(state=state)
     settings.show(found, "\n".join(map(_line, found)) or "no jobs")
 
 
