@@ -16,6 +16,7 @@ import asyncio
 import random
 import tempfile
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -260,17 +261,32 @@ def _degraded(told: Sequence[Told]) -> int:
 
 
 def _soak(url: str, pid: int, size: Size, minutes: float) -> Mapping[str, float]:
-    """Go on for so many minutes; return the memory before, in the middle and at the end."""
+    """Go on for so many minutes; return the memory before, in the middle and at the end.
+
+    All of it, what the index takes of it by its own count, and how many turns wait for the store.
+    """
     begun = time.monotonic()
-    seen = [resident_mb(pid)]
+    seen = [_memory(url, pid)]
     answered = 0
     while time.monotonic() < begun + 60 * minutes:
         load = Load(f"soak {len(seen)}", 20)
         answered += len(asyncio.run(_talk(f"{url}/v1", size, load)))
-        seen.append(resident_mb(pid))
+        seen.append(_memory(url, pid))
+    when = {"first": seen[0], "middle": seen[len(seen) // 2], "last": seen[-1]}
+    return {"soak_requests": float(answered)} | {
+        f"soak_{name}_{which}": value
+        for which, found in when.items()
+        for name, value in found.items()
+    }
+
+
+def _memory(url: str, pid: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+        figures = dict(
+            line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#"
+        )
     return {
-        "soak_requests": float(answered),
-        "soak_resident_first_mb": seen[0],
-        "soak_resident_middle_mb": seen[len(seen) // 2],
-        "soak_resident_last_mb": seen[-1],
+        "resident_mb": resident_mb(pid),
+        "index_mb": float(figures["persona_agent_index_bytes"]) / 2**20,
+        "waiting": float(figures["persona_agent_journal_waiting"]),
     }

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from persona_agent.errors import InputError
 from persona_agent.memory.embed import EMBEDDERS
 from persona_agent.memory.fact_rows import JOB as FACTS
+from persona_agent.memory.index import MAX_BYTES
 from persona_agent.memory.summary_rows import SUMMARY_JOB as SUMMARIES
 
 PREFIX = "PERSONA_AGENT_SERVE_"
@@ -143,6 +144,9 @@ class Config(Part):
         default=SecretStr(""), description="Secret that salts are made of."
     )
     max_body_bytes: int = Field(default=4_194_304, ge=1024, description="Longest request body.")
+    index_bytes: int = Field(
+        default=MAX_BYTES, ge=1 << 20, description="Memory of the index in each process, at most."
+    )
     threads_for_memory: int = Field(
         default=8, ge=1, le=128, description="Threads for store and index."
     )

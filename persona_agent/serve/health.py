@@ -64,5 +64,5 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
     if not service.config.metrics:
         raise ApiError(404, "metrics are off", kind="not_found_error", code="not_found")
-    service.metrics.waiting.set(service.journal.waiting)
+    service.metrics.index_bytes.set(service.memory.index.nbytes)
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)

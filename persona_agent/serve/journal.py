@@ -40,7 +40,8 @@ class Journal(Closing):
     """One process's journal in a folder that several share.
 
     `apply` puts entries into the store. While it raises, such as StoreError, the entries wait, on
-    the disk. It returns those that can never be stored: they go to a file of their own.
+    the disk. It returns those that can never be stored: they go to a file of their own. `tell` is
+    told how many wait, whenever that changes.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Journal(Closing):
         apply: Callable[[Sequence[Entry]], Sequence[Entry]],
         *,
         sync: bool = True,
+        tell: Callable[[int], None] = lambda waiting: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
         self._apply = apply
         self._sync = sync
+        self._tell = tell
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # held as long as this process lives
@@ -121,16 +124,23 @@ class Journal(Closing):
         return count
 
     def close(self, timeout_s: float = 20.0) -> None:
-        """Put what there is into the store, as far as that goes in time; the rest stays on disk."""
+        """Put what there is into the store, as far as that goes in time; the rest stays on disk.
+
+        A batch under way is waited for as long again: a process that ends while a thread embeds
+        would be aborted.
+        """
         if self._closing.is_set():
             return
-        drained = self.drain(timeout_s)
+        self.drain(timeout_s)
         self._closing.set()
         self._incoming.put(None)
         for thread in self._threads:
             thread.join(timeout_s)
+        if any(thread.is_alive() for thread in self._threads):
+            log.warning("turns are still being stored; the next process goes on with them")
+            return  # the file is theirs until the process ends
         os.close(self._file)
-        if drained:
+        if self.waiting == 0:
             self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
@@ -170,11 +180,13 @@ class Journal(Closing):
                 os.ftruncate(self._file, end)  # half a line would hide the next
                 raise
             self._written += len(entries)
+            self._tell(self._written - self._applied)
 
     def _store(self) -> None:
-        """Put what is written into the store, as long as that takes."""
+        """Put what is written into the store, until there is no time left for more."""
         while (entries := self._durable.get()) is not None:
-            self._closing.wait(GATHER_S)
+            if self._closing.wait(GATHER_S):
+                return  # they stay on the disk, for the next process
             more = [entries]
             try:
                 while sum(map(len, more)) < MOST:
@@ -199,6 +211,7 @@ class Journal(Closing):
                     pause = min(2 * pause, LONGEST_PAUSE_S)
             with self._idle:
                 self._applied += len(batch)
+                self._tell(self._written - self._applied)
                 if self._applied == self._written:
                     os.ftruncate(self._file, 0)
                 self._idle.notify_all()

@@ -45,6 +45,12 @@ class Metrics:
             multiprocess_mode="livesum",
             **own,
         )
+        self.index_bytes = Gauge(
+            "persona_agent_index_bytes",
+            "memory that the index of what is known takes, by its own count",
+            multiprocess_mode="livesum",
+            **own,
+        )
 
     def text(self) -> bytes:
         """Return all figures as Prometheus reads them; with workers, those of all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from persona_agent.serve.auth import Guard
 from persona_agent.serve.config import Config
 from persona_agent.serve.gather import Gathering
 from persona_agent.serve.inprocess import ModelUpstream
-from persona_agent.serve.journal import Journal
+from persona_agent.serve.journal import Entry, Journal
 from persona_agent.serve.known import Question, know
 from persona_agent.serve.learner import Keeper
 from persona_agent.serve.metrics import Metrics
@@ -93,7 +93,11 @@ class Service:
         threads = max(1, usable_cores() // 2)
         embedder = parts.embedder or open_embedder(config.embedder, threads=threads)
         path = self.store.database.path
-        index = Index(embedder.name, file=None if path is None else index_path(path))
+        index = Index(
+            embedder.name,
+            max_bytes=config.index_bytes,
+            file=None if path is None else index_path(path),
+        )
         self.memory = EpisodicMemory(self.store, embedder, index)
         self._open.callback(lambda: self.memory.close(self.now()))
         model = parts.llm if parts.llm is not None else _model(config)
@@ -125,7 +129,10 @@ class Service:
         self.loading = True
         self._loading: asyncio.Task[None] | None = None
         self.journal = Journal(
-            journal_folder(config, path), self.turns.apply, sync=config.journal_sync
+            journal_folder(config, path),
+            self._put_in,
+            sync=config.journal_sync,
+            tell=self.metrics.waiting.set,
         )
         self._open.callback(lambda: self.journal.close(config.drain_s))
         self._agents: dict[str, PersonaAgent] = {}
@@ -193,6 +200,12 @@ class Service:
         except Exception:  # whatever breaks in a model: answers come without memory
             log.exception("memory cannot be used")
         self.loading = False
+
+    def _put_in(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Put turns into the store; return those that it can never hold."""
+        refused = self.turns.apply(entries)
+        self.metrics.index_bytes.set(self.memory.index.nbytes)
+        return refused
 
     def wake(self) -> None:
         """Let the keeper look for work now."""

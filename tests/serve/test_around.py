@@ -23,6 +23,18 @@ def test_health_readiness_and_figures(server: Running) -> None:
         figures = web.get("/metrics").text
     assert 'persona_agent_requests_total{method="GET",route="/ready",status="200"} 1.0' in figures
     assert "persona_agent_journal_waiting 0.0" in figures
+    assert "persona_agent_index_bytes 0.0" in figures
+
+
+def test_figures_tell_what_the_index_takes(server: Running) -> None:
+    body = {"model": "stub", "user": "ann", "messages": [{"role": "user", "content": "tea?"}]}
+    with server.client(server.key("many-users")) as web:
+        for _ in range(2):  # nobody is in the index before the first is stored
+            assert web.post("/v1/chat/completions", json=body).status_code == 200
+            server.settle()
+        figures = dict(line.rsplit(" ", 1) for line in web.get("/metrics").text.splitlines())
+    assert float(figures["persona_agent_index_bytes"]) > 1000
+    assert figures["persona_agent_journal_waiting"] == "0.0"
 
 
 def test_neither_log_nor_figures_hold_words_names_or_keys(

@@ -90,6 +90,62 @@ os.kill(os.getpid(), 9)
 """
 
 
+def test_a_journal_that_is_closed_too_early_ends_after_the_batch_under_way(
+    store: Store, tmp_path: Path
+) -> None:
+    begun, goes_on, batches = threading.Event(), threading.Event(), []
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        batches.append(len(entries))
+        begun.set()
+        assert goes_on.wait(60)
+        return turns(store).apply(entries)
+
+    journal = Journal(tmp_path, apply)
+    journal.put(entry(1)).result(60)
+    assert begun.wait(60)
+    for number in range(2, 9):
+        journal.put(entry(number)).result(60)
+    threading.Timer(0.5, goes_on.set).start()
+    journal.close(0.3)
+    assert batches == [1]
+    assert not any(thread.is_alive() for thread in journal._threads)
+    with Journal(tmp_path, turns(store).apply) as heir:
+        assert heir.adopt() == 8  # the first once more, under the same id
+    assert store.count(ANN) == 8
+
+
+def test_a_batch_that_outlasts_the_closing_keeps_its_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        begun.set()
+        assert goes_on.wait(60)
+        return ()
+
+    journal = Journal(tmp_path, apply)
+    journal.put(entry(1)).result(60)
+    assert begun.wait(60)
+    journal.close(0.05)
+    assert "still being stored" in caplog.text
+    with Journal(tmp_path, list) as other:
+        assert other.adopt() == 0  # nobody takes from it what it is storing
+    goes_on.set()
+    for thread in journal._threads:
+        thread.join(60)
+    assert journal.waiting == 0
+
+
+def test_how_many_wait_is_told_as_it_changes(store: Store, tmp_path: Path) -> None:
+    told: list[int] = []
+    with Journal(tmp_path, turns(store).apply, tell=told.append) as journal:
+        journal.put(entry(1)).result(60)
+        assert journal.drain(60)
+    assert told == [1, 0]
+
+
 def test_what_a_killed_process_left_is_taken_over_once(store: Store, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
     assert done.returncode == -9
