@@ -16,6 +16,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from typing import TypeAlias
 from persona_agent.closing import Closing
 from persona_agent.errors import StoreError
 from persona_agent.serve.gather import hand
-from persona_agent.types import Json
+from persona_agent.types import Json, Record
 
 Entry: TypeAlias = Mapping[str, Json]
 
@@ -34,6 +35,15 @@ GATHER_S = 0.3  # turns of the same moment share one transaction and one call of
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 log = logging.getLogger("persona_agent.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines(Record):
+    """Where entries are in the file, in bytes, and how many they are."""
+
+    start: int
+    length: int
+    count: int
 
 
 class Journal(Closing):
@@ -65,7 +75,7 @@ class Journal(Closing):
         self._written = self._applied = 0
         self._closing = threading.Event()
         self._incoming: SimpleQueue[tuple[Entry, Future[None]] | None] = SimpleQueue()
-        self._durable: SimpleQueue[list[Entry] | None] = SimpleQueue()
+        self._durable: SimpleQueue[_Lines | None] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._write, name="journal-write", daemon=True),
             threading.Thread(target=self._store, name="journal-store", daemon=True),
@@ -116,7 +126,8 @@ class Journal(Closing):
                 continue  # its process lives
             try:
                 entries = list(_read(path))
-                self._put_in(entries)
+                for first in range(0, len(entries), MOST):
+                    self._put_in(entries[first : first + MOST])
                 count += len(entries)
                 path.unlink(missing_ok=True)
             finally:
@@ -155,18 +166,16 @@ class Journal(Closing):
             entries = [entry for entry, _ in batch if entry]
             try:
                 if entries:
-                    self._append(entries)
+                    self._durable.put(self._append(entries))
             except OSError as error:
                 for _, future in batch:
                     hand(future, error)
                 continue
-            if entries:
-                self._durable.put(entries)
             for _, future in batch:
                 hand(future, None)
         self._durable.put(None)
 
-    def _append(self, entries: Sequence[Entry]) -> None:
+    def _append(self, entries: Sequence[Entry]) -> _Lines:
         lines = "".join(json.dumps(dict(one)) + "\n" for one in entries).encode()
         with self._lock:
             end = os.fstat(self._file).st_size
@@ -181,15 +190,16 @@ class Journal(Closing):
                 raise
             self._written += len(entries)
             self._tell(self._written - self._applied)
+        return _Lines(end, len(lines), len(entries))
 
     def _store(self) -> None:
         """Put what is written into the store, until there is no time left for more."""
-        while (entries := self._durable.get()) is not None:
+        while (lines := self._durable.get()) is not None:
             if self._closing.wait(GATHER_S):
                 return  # they stay on the disk, for the next process
-            more = [entries]
+            more = [lines]
             try:
-                while sum(map(len, more)) < MOST:
+                while sum(one.count for one in more) < MOST:
                     following = self._durable.get_nowait()
                     if following is None:
                         self._durable.put(None)
@@ -197,11 +207,10 @@ class Journal(Closing):
                     more.append(following)
             except Empty:
                 pass  # nothing else waits
-            batch = [one for some in more for one in some]
             pause = FIRST_PAUSE_S
             while True:
                 try:
-                    self._put_in(batch)
+                    self._put_in([entry for one in more for entry in self._read_back(one)])
                     break
                 except Exception as error:  # whatever it is, they must not be lost
                     if not isinstance(error, StoreError):
@@ -210,11 +219,16 @@ class Journal(Closing):
                         return  # they stay on the disk, for the next process
                     pause = min(2 * pause, LONGEST_PAUSE_S)
             with self._idle:
-                self._applied += len(batch)
+                self._applied += sum(one.count for one in more)
                 self._tell(self._written - self._applied)
                 if self._applied == self._written:
                     os.ftruncate(self._file, 0)
                 self._idle.notify_all()
+
+    def _read_back(self, lines: _Lines) -> list[Entry]:
+        """Return entries from the file: what waits takes no memory, however long it waits."""
+        text = os.pread(self._file, lines.length, lines.start).decode()
+        return [json.loads(line) for line in text.splitlines()]
 
     def _put_in(self, entries: Sequence[Entry]) -> None:
         refused = self._apply(entries) if entries else ()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,6 +145,34 @@ def test_how_many_wait_is_told_as_it_changes(store: Store, tmp_path: Path) -> No
         journal.put(entry(1)).result(60)
         assert journal.drain(60)
     assert told == [1, 0]
+
+
+def test_what_waits_takes_no_memory_and_comes_in_order(store: Store, tmp_path: Path) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    kept = turns(store)
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        begun.set()
+        assert goes_on.wait(60)
+        return kept.apply(entries)
+
+    with Journal(tmp_path, apply) as journal:
+        journal.put(entry(0)).result(60)
+        assert begun.wait(60)
+        tracemalloc.start()
+        for number in range(1, 2001):
+            long = turn(Scope("ann"), f"t{number}", NOW + timedelta(seconds=number), "q" * 1000,
+                        f"\u2028 {number}", fingerprint="f", before=None, model="m", cut=False)  # fmt: skip
+            journal.put(long).result(60)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert journal.waiting == 2001
+        assert held < 600_000  # the turns are 2 MB
+        goes_on.set()
+        assert journal.drain(60)
+    found = store.get_all(ANN)
+    assert [one.id for one in found] == [f"t{number}" for number in range(2001)]
+    assert found[7].response == "\u2028 7"
 
 
 def test_what_a_killed_process_left_is_taken_over_once(store: Store, tmp_path: Path) -> None:
