@@ -107,8 +107,10 @@ def test_a_journal_that_is_closed_too_early_ends_after_the_batch_under_way(
     assert begun.wait(60)
     for number in range(2, 9):
         journal.put(entry(number)).result(60)
-    threading.Timer(0.5, goes_on.set).start()
-    journal.close(0.3)
+    release = threading.Thread(target=lambda: journal._closing.wait(60) and goes_on.set())
+    release.start()
+    journal.close(4)  # to drain is given up first; the batch then has as long to end
+    release.join(60)
     assert batches == [1]
     assert not any(thread.is_alive() for thread in journal._threads)
     with Journal(tmp_path, turns(store).apply) as heir:
