@@ -16,7 +16,6 @@ import asyncio
 import random
 import tempfile
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from persona_agent.eval.bench.serve_process import (
     Client,
     Told,
     cpu_seconds,
+    figures,
     resident_mb,
     server,
     settle,
@@ -281,12 +281,9 @@ def _soak(url: str, pid: int, size: Size, minutes: float) -> Mapping[str, float]
 
 
 def _memory(url: str, pid: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
-        figures = dict(
-            line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#"
-        )
+    told = figures(url)
     return {
         "resident_mb": resident_mb(pid),
-        "index_mb": float(figures["persona_agent_index_bytes"]) / 2**20,
-        "waiting": float(figures["persona_agent_journal_waiting"]),
+        "index_mb": told["persona_agent_index_bytes"] / 2**20,
+        "waiting": told["persona_agent_journal_waiting"],
     }

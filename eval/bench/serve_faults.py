@@ -24,6 +24,7 @@ from persona_agent.eval.bench.serve_process import (
     ADMIN,
     Client,
     Told,
+    figures,
     server,
     stub_upstream,
 )
@@ -178,8 +179,9 @@ def _kill(database: str, upstream: str, kills: int) -> dict[str, float]:
 
             stop = process.send_signal
             asyncio.run(load(url, number, 1.0 + 2 * rng.random(), lambda: stop(signal.SIGKILL)))  # noqa: B023
-    with server(database, upstream, {"embedder": "hash"}):
-        pass  # takes over what was left
+    with server(database, upstream, {"embedder": "hash"}) as (url, _):
+        while figures(url)["persona_agent_journal_waiting"]:
+            time.sleep(0.1)  # it stores what was left
     lost = 0
     with Store.open(database) as store:
         for user, ids in acknowledged.items():

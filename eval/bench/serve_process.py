@@ -189,6 +189,14 @@ def settle(pid: int) -> None:
     raise BackendError(f"the server was still busy after {START_S:g} s without a request")
 
 
+def figures(url: str) -> dict[str, float]:
+    """Return what a server's `/metrics` tells, by name and labels."""
+    with urlopen(f"{url}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    told = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in told}
+
+
 def _children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     found = [int(one) for one in path.read_text().split()] if path.exists() else []

@@ -1,8 +1,7 @@
 """The keeper: a thread that learns in the background, under a budget, and never in a chat's way.
 
-It extracts facts (the store's jobs), aligns personas when somebody asked or when there are enough
-new outcomes, and puts into the store what processes that died left in their journals. Several
-processes may each have one: leases keep them apart.
+It extracts facts (the store's jobs), and aligns personas when somebody asked or when there are
+enough new outcomes. Several processes may each have one: leases keep them apart.
 """
 
 from __future__ import annotations
@@ -73,21 +72,16 @@ class Keeper(Closing):
         operations: Operations,
         *,
         agent_of: Callable[[str], PersonaAgent],
-        adopt: Callable[[], int],
         spending: Spending,
         clock: Callable[[], datetime],
         tenant: str,
         look_s: float = LOOK_S,
     ) -> None:
-        """Use these parts; `adopt` takes over the journals of the dead.
-
-        Every `look_s` seconds it looks for such journals, and for users who are due.
-        """
+        """Use these parts; every `look_s` seconds it looks for users who are due."""
         self._plan = plan
         self._store = store
         self._operations = operations
         self._agent_of = agent_of
-        self._adopt = adopt
         self._spending = spending
         self._now = clock
         self._tenant = tenant
@@ -125,11 +119,9 @@ class Keeper(Closing):
 
     def _work(self) -> bool:
         """Do one piece of work; false if there is none, or the hour's budget is spent."""
-        if time.monotonic() - self._looked >= self._look_s:
+        if self._plan.align and time.monotonic() - self._looked >= self._look_s:
             self._looked = time.monotonic()
-            self._adopt()
-            if self._plan.align:
-                self._ask_for_due()
+            self._ask_for_due()
         if not self._budget.is_left:
             return False
         operation = self._operations.claim([ALIGN], self._now())

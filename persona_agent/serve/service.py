@@ -37,11 +37,12 @@ from persona_agent.serve.auth import Guard
 from persona_agent.serve.config import Config
 from persona_agent.serve.gather import Gathering
 from persona_agent.serve.inprocess import ModelUpstream
-from persona_agent.serve.journal import Entry, Journal
+from persona_agent.serve.journal import Journal
 from persona_agent.serve.known import Question, know
 from persona_agent.serve.learner import Keeper
 from persona_agent.serve.metrics import Metrics
 from persona_agent.serve.personal import Asked
+from persona_agent.serve.segments import Entry
 from persona_agent.serve.turns import Turns
 from persona_agent.serve.upstream import EndpointUpstream, Upstream, in_pool
 from persona_agent.types import Scope
@@ -167,7 +168,7 @@ class Service:
         return known
 
     async def start(self) -> None:
-        """Check that the upstream keeps the promise on caches, and take up what was left."""
+        """Check that the upstream keeps the promise on caches, and begin to learn and to load."""
         policy = self.config.cache_policy
         if policy not in ("", "off") and not await self.upstream.takes_salt():
             raise InputError(
@@ -177,9 +178,6 @@ class Service:
         if self.config.learn.enabled:
             self._keeper = self._open.enter_context(self._keep())
         self._loading = asyncio.create_task(self._load())
-        adopted = await self.call(self.journal.adopt)
-        if adopted:
-            log.info("turns of processes that ended were stored", extra={"count": adopted})
 
     async def stop(self) -> None:
         """Close everything, turns first: what cannot be stored now stays on the disk."""
@@ -227,7 +225,6 @@ class Service:
             self.store,
             self.operations,
             agent_of=self.agent,
-            adopt=self.journal.adopt,
             spending=self.worked,
             clock=self.now,
             tenant=self.config.tenant,

@@ -12,7 +12,7 @@ from persona_agent.errors import StoreError, UnknownInteraction
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.lineage import forgotten_of
 from persona_agent.memory.rows import microseconds, owner_of
-from persona_agent.serve.journal import Entry
+from persona_agent.serve.segments import Entry
 from persona_agent.types import FloatArray, Interaction, Json, Scope
 
 Turn: TypeAlias = tuple[Entry, Interaction]
@@ -59,6 +59,11 @@ def turn(
         "before": None if before is None else list(before),
         "goes_on": goes_on,
     }
+
+
+def is_of(scope: Scope, entry: Entry) -> bool:
+    """Tell whether an entry is of a user, whichever agent and run."""
+    return (entry.get("tenant"), entry.get("user")) == (scope.tenant, scope.user)
 
 
 def storable(text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +16,7 @@ from persona_agent.memory.fact_rows import all_facts, facts_of
 from persona_agent.memory.forget import Receipt
 from persona_agent.memory.transfer import export
 from persona_agent.serve.given import Id, Text
+from persona_agent.serve.journal import REJECTED
 from persona_agent.serve.memories import zoned
 from persona_agent.serve.request import CallerDep, scope_for, service_of
 from persona_agent.serve.schemas import ERRORS
@@ -28,6 +31,7 @@ from persona_agent.serve.told import (
     ReceiptTold,
     UserKnown,
 )
+from persona_agent.serve.turns import is_of
 from persona_agent.types import Fact, Scope
 
 router = APIRouter(prefix="/v1", tags=["users"], responses=ERRORS)
@@ -150,10 +154,20 @@ async def forget_user(
         receipt = agent.forget(scope.user, dry_run=dry_run, vacuum=vacuum)
         if not dry_run and service.shop is not None:
             service.shop.tools.forget(scope.owner)
-        return receipt
+        on_disk = _on_disk(service, scope)
+        return replace(receipt, beyond_reach=(*receipt.beyond_reach, *on_disk))
 
     found = await service.call(work)
     return ReceiptTold.model_validate(found.to_json())
+
+
+def _on_disk(service: Service, scope: Scope) -> Iterator[str]:
+    """Yield what the journal's folder still holds of a user."""
+    waiting, aside = service.journal.count(partial(is_of, scope))
+    if waiting:
+        yield f"turns that wait in the journal, to be dropped when it is their turn: {waiting}"
+    if aside:
+        yield f"turns that no store could hold, in {REJECTED} beside the journal: {aside}"
 
 
 def _known(service: Service, scope: Scope) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -64,6 +65,14 @@ class Running:
 
     def _run(self) -> None:
         asyncio.run(self._server.serve())
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a busy machine takes its time."""
+    deadline = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 @contextmanager

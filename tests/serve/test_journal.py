@@ -19,10 +19,12 @@ from persona_agent.memory.embed import HashEmbedder
 from persona_agent.memory.episodic import EpisodicMemory
 from persona_agent.memory.forget import forget
 from persona_agent.memory.store import Store
-from persona_agent.serve.journal import REJECTED, SUFFIX, Entry, Journal
+from persona_agent.serve.journal import REJECTED, Journal
+from persona_agent.serve.segments import LOCK, SUFFIX, Entry
 from persona_agent.serve.turns import Turns, turn
 from persona_agent.types import RecallRequest, Scope
 from tests.memory.test_glance import no_transaction
+from tests.serve.conftest import until
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ANN = Scope("ann")
@@ -85,7 +87,7 @@ def never(entries):
 journal = Journal(Path(sys.argv[1]), never)
 for number in range(20):
     journal.put(entry(number)).result(60)
-with next(Path(sys.argv[1]).iterdir()).open("a") as file:
+with next(Path(sys.argv[1]).glob("*.turns")).open("a") as file:
     file.write('{"half a li')
 os.kill(os.getpid(), 9)
 """
@@ -114,7 +116,8 @@ def test_a_journal_that_is_closed_too_early_ends_after_the_batch_under_way(
     assert batches == [1]
     assert not any(thread.is_alive() for thread in journal._threads)
     with Journal(tmp_path, turns(store).apply) as heir:
-        assert heir.adopt() == 8  # the first once more, under the same id
+        assert heir.waiting == 8  # the first once more, under the same id
+        until(lambda: not heir.waiting)
     assert store.count(ANN) == 8
 
 
@@ -134,7 +137,7 @@ def test_a_batch_that_outlasts_the_closing_keeps_its_file(
     journal.close(0.05)
     assert "still being stored" in caplog.text
     with Journal(tmp_path, list) as other:
-        assert other.adopt() == 0  # nobody takes from it what it is storing
+        assert other.waiting == 0  # nobody takes from it what it is storing
     goes_on.set()
     for thread in journal._threads:
         thread.join(60)
@@ -177,13 +180,92 @@ def test_what_waits_takes_no_memory_and_comes_in_order(store: Store, tmp_path: P
     assert found[7].response == "\u2028 7"
 
 
-def test_what_a_killed_process_left_is_taken_over_once(store: Store, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
+def killed(folder: Path) -> None:
+    """Leave the journal of a process that was killed with twenty turns and half a line."""
+    done = subprocess.run([sys.executable, "-c", DIES, str(folder)], check=False)
     assert done.returncode == -9
+
+
+def test_what_a_killed_process_left_is_taken_over_once(store: Store, tmp_path: Path) -> None:
+    killed(tmp_path)
     with Journal(tmp_path, turns(store).apply) as journal, Journal(tmp_path, list) as other:
-        assert journal.adopt() == 20
-        assert journal.adopt() == other.adopt() == 0
+        assert (journal.waiting, other.waiting) == (21, 0)
+        until(lambda: not journal.waiting)
+        assert len(list(tmp_path.glob(f"*{LOCK}"))) == 2
     assert store.count(ANN) == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_waits_for_what_the_dead_left(store: Store, tmp_path: Path) -> None:
+    killed(tmp_path)
+    dead, goes_on, kept = threading.Event(), threading.Event(), turns(store)
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        if len(entries) > 1:
+            dead.set()
+            assert goes_on.wait(60)
+        return kept.apply(entries)
+
+    with Journal(tmp_path, apply) as journal:
+        assert dead.wait(60)
+        journal.put(entry(30, "bob")).result(60)
+        assert not journal.drain(0.05)
+        goes_on.set()
+        assert journal.drain(60)
+    assert (store.count(Scope("bob")), store.count(ANN)) == (1, 20)
+
+
+def test_what_the_dead_left_is_tried_again_later(store: Store, tmp_path: Path) -> None:
+    killed(tmp_path)
+    works, tried, kept = threading.Event(), threading.Event(), turns(store)
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        tried.set()
+        if not works.is_set():
+            raise StoreError("the server is away")
+        return kept.apply(entries)
+
+    with Journal(tmp_path, apply, look_s=0.05) as journal:
+        assert tried.wait(60)
+        works.set()
+        until(lambda: store.count(ANN) == 20)
+        until(lambda: not journal.waiting)
+
+
+def test_a_journal_that_cannot_be_read_is_told_and_stops_nobody(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / f"not-a-file{LOCK}").mkdir()
+    with Journal(tmp_path, turns(store).apply) as journal:
+        journal.put(entry(1)).result(60)
+        assert journal.drain(60)
+    assert "turns of others cannot be read" in caplog.text
+    assert store.count(ANN) == 1
+
+
+def test_under_load_that_never_eases_the_disk_holds_what_waits_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persona_agent.serve.segments.MOST_BYTES", 10_000)
+    kept, seen = turns(store), []
+    sent = iter(range(10_000))
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        if len(seen) < 6:
+            for _ in range(len(entries) + 20):  # more comes than goes
+                journal.put(entry(next(sent))).result(60)
+        seen.append((journal.waiting, sum(one.stat().st_size for one in tmp_path.glob("*.turns"))))
+        return kept.apply(entries)
+
+    with Journal(tmp_path, apply) as journal:
+        for _ in range(100):
+            journal.put(entry(next(sent))).result(60)
+        assert journal.drain(60)
+        until(lambda: not journal.waiting)
+    line = len(json.dumps(entry(1000))) + 10
+    assert max(waiting for waiting, _ in seen) > 150
+    assert all(size < (waiting + 1) * line + 10_000 for waiting, size in seen)
+    assert len(seen) > 6
 
 
 def test_a_turn_of_somebody_forgotten_since_is_not_stored(store: Store) -> None:
@@ -246,7 +328,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(
         raise OSError(28, "No space left on device")
 
     with Journal(tmp_path, turns(store).apply) as journal:
-        monkeypatch.setattr("persona_agent.serve.journal.os.write", full)
+        monkeypatch.setattr("persona_agent.serve.segments.os.write", full)
         with pytest.raises(OSError, match="No space"):
             journal.put(entry(1)).result(60)
         monkeypatch.undo()

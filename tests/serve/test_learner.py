@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,20 +21,12 @@ from persona_agent.serve.config import LearnPart
 from persona_agent.serve.learner import Budget, Keeper
 from persona_agent.serve.service import Parts, utc_now
 from persona_agent.types import Interaction, ModelRequest, Scope
-from tests.serve.conftest import Running
+from tests.serve.conftest import Running, until
 from tests.serve.test_personas import likes_short
 
 ANN, BOB = Scope("ann"), Scope("bob")
 START = datetime(2026, 11, 1, tzinfo=UTC)
 SUMMED = "Asks about tea every day."
-
-
-def until(done: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a busy machine takes its time."""
-    deadline = time.monotonic() + 120
-    while not done():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def rated(scope: Scope, first: int, count: int) -> list[Interaction]:
@@ -53,21 +44,30 @@ def rated(scope: Scope, first: int, count: int) -> list[Interaction]:
     ]
 
 
+class Looking(Keeper):
+    """A keeper that counts how often it looked for work."""
+
+    looks = 0
+
+    def _work(self) -> bool:
+        worked = super()._work()
+        self.looks += 1
+        return worked
+
+
 class Kept:
     """A store with a keeper, which looks for users who are due all the time."""
 
     def __init__(self, store: Store, **plan: Any) -> None:
         self.memory = EpisodicMemory(store, HashEmbedder())
         self.operations = Operations(store)
-        self.adopted = 0
         self.spent: list[tuple[str, str]] = []
         self._agent = PersonaAgent(self.memory, FakeLLM(likes_short))
-        self.keeper = Keeper(
+        self.keeper = Looking(
             LearnPart.model_validate({"facts": False, "every_s": 0.02, **plan}),
             store,
             self.operations,
             agent_of=lambda tenant: self._agent,
-            adopt=self._adopt,
             spending=self._spend,
             clock=utc_now,
             tenant="default",
@@ -82,10 +82,6 @@ class Kept:
 
     def ended(self, scope: Scope) -> int:
         return sum(one.state in ("done", "failed") for one in self.asked(scope))
-
-    def _adopt(self) -> int:
-        self.adopted += 1
-        return 0
 
     def _spend(self, kind: str, end: str) -> int:
         self.spent.append((kind, end))
@@ -109,8 +105,8 @@ def test_who_has_enough_new_outcomes_is_aligned_by_itself(tmp_path: Path) -> Non
         assert (first.state, first.error) == ("done", None)
         assert kept.spent == [("align", "done")]
         kept.add(rated(ANN, 40, 19))
-        looks = kept.adopted
-        until(lambda: kept.adopted > looks + 3)  # it looked again, and saw too little
+        looks = kept.keeper.looks
+        until(lambda: kept.keeper.looks > looks + 3)  # it looked again, and saw too little
         assert len(kept.asked(ANN)) == 1
         kept.add(rated(ANN, 59, 1))
         until(lambda: kept.ended(ANN) == 2)
@@ -122,16 +118,16 @@ def test_a_spent_budget_stops_learning(tmp_path: Path) -> None:
         kept.add(rated(ANN, 0, 40))
         until(lambda: kept.ended(ANN) == 1)
         kept.add(rated(BOB, 0, 40))
-        looks = kept.adopted
-        until(lambda: kept.adopted > looks + 3)
+        looks = kept.keeper.looks
+        until(lambda: kept.keeper.looks > looks + 3)
         assert [one.state for one in kept.asked(BOB)] == ["queued"]
 
 
 def test_nobody_is_aligned_where_that_is_off(tmp_path: Path) -> None:
     with keeping(tmp_path, align=False) as kept:
         kept.add(rated(ANN, 0, 40))
-        looks = kept.adopted
-        until(lambda: kept.adopted > looks + 3)
+        looks = kept.keeper.looks
+        until(lambda: kept.keeper.looks > looks + 3)
         assert kept.asked(ANN) == []
 
 

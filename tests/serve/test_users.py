@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 from persona_agent.memory.verify import found_in
+from persona_agent.serve.journal import REJECTED
+from persona_agent.serve.segments import Segments
 from persona_agent.types import Scope
 from tests.serve.conftest import Running
+from tests.serve.test_journal import entry
 
 CANARY = "canary 77aa1"
 
@@ -67,3 +70,18 @@ def test_forgetting_tells_first_then_leaves_no_byte(server: Running, tmp_path: P
     files = [one for one in tmp_path.rglob("*") if one.is_file()]
     assert len(files) >= 2
     assert list(found_in(files, [CANARY])) == []
+
+
+def test_a_receipt_tells_of_turns_that_another_worker_has_not_stored_yet(server: Running) -> None:
+    folder = server.service.journal.folder
+    mine = [entry(1), entry(2), entry(3, "bob"), {**entry(4), "tenant": "acme"}]
+    (folder / REJECTED).write_text(json.dumps(dict(entry(5))) + "\n")
+    with Segments.begin(folder) as other, server.client() as web:
+        other.append(mine)
+        told = web.delete("/v1/users/ann", params={"dry_run": True}).json()["beyond_reach"]
+        assert [one for one in told if "journal" in one] == [
+            "turns that wait in the journal, to be dropped when it is their turn: 2",
+            f"turns that no store could hold, in {REJECTED} beside the journal: 1",
+        ]
+        told = web.delete("/v1/users/carl").json()["beyond_reach"]
+        assert not any("journal" in one for one in told)
