@@ -116,7 +116,8 @@ def main(arguments: list[str]) -> None:
     import uvicorn  # of the extra `server`
 
     delay_s = float(arguments[arguments.index("--delay-ms") + 1]) / 1000 if arguments else 0.0
-    config = uvicorn.Config(stub_app(delay_s=delay_s), port=0, log_level="warning")
+    app = stub_app(delay_s=delay_s)
+    config = uvicorn.Config(app, port=0, log_level="warning", timeout_keep_alive=75)
     server = uvicorn.Server(config)
 
     async def serve() -> None:

@@ -150,6 +150,9 @@ class Config(Part):
     threads_for_memory: int = Field(
         default=8, ge=1, le=128, description="Threads for store and index."
     )
+    keep_alive_s: int = Field(
+        default=75, ge=1, description="How long a connection stays open that nobody uses."
+    )
     drain_s: float = Field(default=20.0, ge=0, description="How long a stopping server waits.")
     page: bool = Field(default=True, description="Serve the page for people at /.")
     metrics: bool = Field(default=True, description="Serve /metrics for Prometheus.")

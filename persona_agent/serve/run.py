@@ -17,6 +17,7 @@ from persona_agent.serve.config import Config
 from persona_agent.serve.metrics import SHARED
 
 WORKER_CONFIG = "PERSONA_AGENT_WORKER_CONFIG"
+SILENT_S = 30  # a worker that says nothing for so long is replaced: a busy machine makes it slow
 PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -47,6 +48,7 @@ def run(config: Config) -> None:
         "log_config": None,
         "access_log": False,
         "server_header": False,
+        "timeout_keep_alive": config.keep_alive_s,
         "timeout_graceful_shutdown": max(1, round(config.drain_s)),
     }
     log_to_stderr(config.log_level)
@@ -59,7 +61,11 @@ def run(config: Config) -> None:
         # shows arguments to everybody.
         os.environ[WORKER_CONFIG] = json.dumps(_plain(config))
         uvicorn.run(
-            "persona_agent.serve.run:worker", factory=True, workers=config.workers, **options
+            "persona_agent.serve.run:worker",
+            factory=True,
+            workers=config.workers,
+            timeout_worker_healthcheck=SILENT_S,
+            **options,
         )
 
 
