@@ -4,17 +4,20 @@ Both learn real ratings by the same rank, layers and optimiser, in the same proc
 other. The plain loop reads a text for each rating, its memories again each time, pads four to a
 batch, and computes the whole output layer; ours reads a window once and learns all ratings in it.
 A rating has half a window of memories on average there, and as many in the plain loop's texts.
+Preferences are learned from the same windows, and from two texts for each rating, chosen and
+rejected.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from persona_agent.eval import movielens
 from persona_agent.eval.movielens import RATING
 from persona_agent.train.base import Base, lora_config
-from persona_agent.train.encode import Row, rows_of
+from persona_agent.train.encode import Fork, Row, preferences_of, rows_of
 from persona_agent.train.examples import Example, examples
 from persona_agent.train.loop import CLIP, train
 from persona_agent.train.options import TrainOptions
@@ -30,6 +33,8 @@ def measure(*, quick: bool, base: Base | None = None) -> dict[str, float | None]
     `examples_per_s` are ratings learned a second, by ours; `speedup_vs_plain_peft` is that by what
     the plain loop learns a second; `speedup_same_texts` the same where ours, too, gets a text for
     each rating: what skipping the output layer and the padding is worth alone.
+    `preferences_per_s` are ratings learned a second by DPO, its reference included, and
+    `speedup_vs_pairs` that by what it learns a second from pairs of texts.
     """
     windows, alone = (2, 8) if quick else (6, 24)
     history = _history(windows * OPTIONS.window)
@@ -40,12 +45,20 @@ def measure(*, quick: bool, base: Base | None = None) -> dict[str, float | None]
     ours = train(base, rows, OPTIONS)
     same = train(base, single, OPTIONS)
     plain = _plain(base, single)
+    options = replace(OPTIONS, method="dpo")
+    forks = preferences_of(base.tokenizer, examples(history, RATING, options), OPTIONS.max_tokens)
+    preferred = train(base, forks, options)
+    preferences = preferred.learned / preferred.seconds
+    pairs = [pair for one in forks[:1] if isinstance(one, Fork) for pair in one.pairs()]
+    paired = train(base, pairs, options)
     rate = sum(row.count for row in rows) / ours.seconds
     return {
         "examples_per_s": rate,
         "speedup_vs_plain_peft": rate * plain / len(single),
         "speedup_same_texts": plain / same.seconds,
         "plain_examples_per_s": len(single) / plain,
+        "preferences_per_s": preferences,
+        "speedup_vs_pairs": preferences * paired.seconds / paired.learned,
         "tokens_per_s": sum(len(row.tokens) for row in rows) / ours.seconds,
         "examples": float(sum(row.count for row in rows)),
     }

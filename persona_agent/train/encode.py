@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from persona_agent.errors import NotEnoughData
 from persona_agent.train.examples import Example
+
+WHOLE = 1 << 30  # tokens: more than any text has
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,30 @@ class Pair:
     def count(self) -> int:
         """How many interactions it teaches: one."""
         return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A row, and at each learned place the token that was not chosen there."""
+
+    row: Row
+    others: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many interactions it teaches: one at each fork."""
+        return len(self.others)
+
+    def pairs(self) -> list[Pair]:
+        """Return two rows for each fork: the same, for more reading."""
+        tokens = self.row.tokens
+        return [
+            Pair(Row(tokens[: place + 1], (place,)), Row((*tokens[:place], other), (place,)))
+            for place, other in zip(self.row.learned, self.others, strict=True)
+        ]
+
+
+Preference: TypeAlias = Fork | Pair
 
 
 def encode(
@@ -86,17 +112,49 @@ def rows_of(tokenizer: Any, examples: Sequence[Example], max_tokens: int) -> lis
     return kept
 
 
-def pairs_of(tokenizer: Any, examples: Sequence[Example], max_tokens: int) -> list[Pair]:
-    """Return preferences in tokens, in order. Any: see `encode`."""
-    pairs = []
+def preferences_of(
+    tokenizer: Any, examples: Sequence[Example], max_tokens: int
+) -> list[Preference]:
+    """Return preferences in tokens, in order. Any: see `encode`.
+
+    Outcomes that are one token, and what is set against them, too, such as numbers of stars, share
+    a row, which is read once; each of the others has two rows of its own. Raises NotEnoughData if
+    nothing can be compared, ValueError for an example that is no preference.
+    """
+    made: list[Preference] = []
     for one in examples:
-        if one.rejected is None:
-            raise ValueError(f"an example of {one.events} has nothing that was rejected")
-        begin = one.learned[0][0]
-        chosen = encode(tokenizer, one.text, one.learned, max_tokens)
-        rejected = encode(tokenizer, one.rejected, [(begin, len(one.rejected))], max_tokens)
-        if chosen.learned and rejected.learned:
-            pairs.append(Pair(chosen, rejected))
-    if not pairs:
-        raise NotEnoughData(f"none of {len(examples)} pairs has tokens to compare")
-    return pairs
+        if len(one.rejected) != len(one.learned):
+            raise ValueError(
+                f"an example of {one.events} has {len(one.learned)} outcomes and "
+                f"{len(one.rejected)} that were rejected"
+            )
+        made += _preferences(tokenizer, one, max_tokens)
+    if not made:
+        raise NotEnoughData(f"none of {len(examples)} examples has tokens to compare")
+    return made
+
+
+def _preferences(tokenizer: Any, example: Example, max_tokens: int) -> Iterator[Preference]:
+    """Give a fork for the outcomes that are one token, and a pair for each of the others."""
+    whole = encode(tokenizer, example.text, (), WHOLE).tokens
+    cut = max(0, len(whole) - max_tokens)
+    others: dict[int, int] = {}
+    pairs = []
+    for (begin, end), other in zip(example.learned, example.rejected, strict=True):
+        texts = example.text[:end], example.text[:begin] + other
+        chosen, rejected = (encode(tokenizer, text, [(begin, len(text))], WHOLE) for text in texts)
+        place = chosen.learned[0] if chosen.learned else 0
+        if (
+            chosen.learned == rejected.learned == (place,)
+            and chosen.tokens == whole[: place + 1]
+            and rejected.tokens[:place] == whole[:place]
+        ):
+            others[place - cut] = rejected.tokens[place]
+        else:
+            rows = [encode(tokenizer, text, [(begin, len(text))], max_tokens) for text in texts]
+            if all(row.learned for row in rows):
+                pairs.append(Pair(*rows))
+    places = tuple(place for place in others if place > 0)
+    if places:
+        yield Fork(Row(whole[cut:], places), tuple(others[place] for place in places))
+    yield from pairs

@@ -35,14 +35,14 @@ class Example(Record):
     """A text, the spans of its letters that are learned, and the interactions it is made of.
 
     `learned` are (begin, end) in characters, rising; the rest is only read. For a preference,
-    `rejected` is the text that should be less likely from the first span's begin on. In a
-    `template` the names of control tokens are these tokens.
+    `rejected` has for each of them what was not chosen in its place. In a `template` the names of
+    control tokens are these tokens.
     """
 
     text: str
     learned: tuple[tuple[int, int], ...]
     events: tuple[str, ...]
-    rejected: str | None = None
+    rejected: tuple[str, ...] = ()
     template: bool = False
 
 
@@ -77,8 +77,6 @@ def examples(
         made = list(_texts(known, options))
     elif options.method == "cig":
         made = list(_inputs(known, options))
-    elif options.is_preference:
-        made = list(_pairs(known, task, options))
     else:
         made = list(_outcomes(known, task, options))
         if options.method == "traces":
@@ -133,9 +131,19 @@ def _outcomes(known: Sequence[Interaction], task: Task, options: TrainOptions) -
     """Give texts in which every outcome is learned, with those before it as its memories.
 
     One text teaches up to `window` outcomes, at the price of reading each once; a text of its own
-    for each outcome would read its memories again every time.
+    for each outcome would read its memories again every time. For a preference only outcomes that
+    were chosen from options count, each against another of them, drawn by the seed.
     """
     labelled = [one for one in known if is_labelled(one)]
+    others: list[str] = []
+    if options.is_preference:
+        rng = Random(options.seed)
+        left = [
+            [other for other in situation(one, task).options if other != one.outcome]
+            for one in labelled
+        ]
+        labelled = [one for one, some in zip(labelled, left, strict=True) if some]
+        others = [prompts.as_data(rng.choice(some)) for some in left if some]
     start = 0
     while start < len(labelled):
         text, spans = "", list[tuple[int, int]]()
@@ -149,25 +157,9 @@ def _outcomes(known: Sequence[Interaction], task: Task, options: TrainOptions) -
                 break
             text = asked + outcome
             spans.append((len(asked), len(text)))
-        yield Example(text, tuple(spans), _ids(labelled[start : start + len(spans)]))
-        start += len(spans)
-
-
-def _pairs(known: Sequence[Interaction], task: Task, options: TrainOptions) -> Iterator[Example]:
-    """Give for each outcome that was chosen from options the prompt with it and with another."""
-    labelled = [one for one in known if is_labelled(one)]
-    rng = Random(options.seed)
-    for place, one in enumerate(labelled):
-        others = [two for two in situation(one, task).options if two != one.outcome]
-        if not others:
-            continue
-        before = labelled[max(0, place - options.window + 1) : place]
-        asked = _prompt(before, one, task)
-        while before and estimate_tokens(asked) > options.max_tokens:
-            before = before[1:]
-            asked = _prompt(before, one, task)
-        text, other = asked + (one.outcome or ""), asked + rng.choice(others)
-        yield Example(text, ((len(asked), len(text)),), _ids([*before, one]), other)
+        end = start + len(spans)
+        yield Example(text, tuple(spans), _ids(labelled[start:end]), tuple(others[start:end]))
+        start = end
 
 
 def _texts(known: Sequence[Interaction], options: TrainOptions) -> Iterator[Example]:

@@ -18,7 +18,7 @@ import numpy as np
 from persona_agent.errors import Diverged
 from persona_agent.train import losses
 from persona_agent.train.base import MOST_TOKENS, Base, Weights, together
-from persona_agent.train.encode import Pair, Row
+from persona_agent.train.encode import Fork, Pair, Preference, Row
 from persona_agent.train.options import TrainOptions, rate_at
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CLIP = 1.0  # the norm to which gradients are cut
 SAVE_S = 30.0  # seconds between two saved states
 
-Material: TypeAlias = "Sequence[Row] | Sequence[Pair]"
+Material: TypeAlias = Sequence[Row] | Sequence[Preference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def train(
     tell: Callable[[int, int], None] = lambda step, steps: None,
     probe: Callable[[int, int, Any], None] | None = None,
 ) -> Trained:
-    """Return an adapter trained on rows, or for a preference method on pairs.
+    """Return an adapter trained on rows, or for a preference method on forks or pairs.
 
     `start` are weights to begin with, such as a cohort's. `save` is given the state about every
     `save_s` seconds, and `resume` takes one up. `tell` hears the updates done and due; `probe` is
@@ -137,28 +137,28 @@ def _losses(
     model: Any,  # Any: of peft
     material: Material,
     places: Sequence[int],
-    before: Tensor | None,
+    before: Sequence[Tensor],
     options: TrainOptions,
 ) -> Iterator[Tensor]:
     """Give the parts of an update's loss, one for each batch that is read at once."""
-    most = MOST_TOKENS[base.place]
-    if before is None:
-        rows: list[Row] = [material[place] for place in places]  # type: ignore[misc]  # no pairs
+    import torch
+
+    if not options.is_preference:
+        rows: list[Row] = [material[place] for place in places]  # type: ignore[misc]  # all rows
         due = sum(len(row.learned) for row in rows)
-        for batch in together(rows, most):
+        for batch in together(rows, MOST_TOKENS[base.place]):
             yield -base.logprobs(model, [rows[i] for i in batch]).sum() / due
         return
-    pairs: list[Pair] = [material[place] for place in places]  # type: ignore[misc]  # all pairs
-    for batch in together([_longer(pair) for pair in pairs], most // 2):
-        some = [pairs[i] for i in batch]
-        sums, counts = _sums(base, model, some)
+    due = sum(material[place].count for place in places)
+    for some in _batches(base, material, places):
+        sums, counts = _sums(base, model, material, some)
         if options.method == "simpo":
             chosen, rejected = sums / counts
             found = losses.simpo(chosen, rejected, options.used_beta, options.gamma)
         else:
-            first = before[:, [places[i] for i in batch]]
+            first = torch.cat([before[i] for i in some], dim=1)
             found = losses.dpo(sums[0], sums[1], first[0], first[1], options.used_beta)
-        yield found * len(some) / len(pairs)
+        yield found * sums.shape[1] / due
 
 
 def _before(
@@ -166,30 +166,58 @@ def _before(
     model: Any,  # Any: of peft
     material: Material,
     options: TrainOptions,
-) -> Tensor | None:
-    """Return (2, pairs): the sums of chosen and rejected before training; None without pairs.
+) -> list[Tensor]:
+    """Return for each preference (2, outcomes): chosen and rejected before training.
 
-    SimPO needs no such reference, and gets zeros.
+    They are what DPO refers to; nothing for other methods.
     """
     import torch
 
-    if not options.is_preference:
-        return None
-    pairs: list[Pair] = list(material)  # type: ignore[arg-type]  # all pairs
-    found = torch.zeros((2, len(pairs)), device=base.place)
-    if options.method == "simpo":
-        return found
+    if options.method != "dpo":
+        return []
+    found: list[Tensor] = [torch.empty(0)] * len(material)
     model.eval()
     with torch.no_grad():
-        for batch in together([_longer(one) for one in pairs], MOST_TOKENS[base.place] // 2):
-            found[:, batch] = _sums(base, model, [pairs[i] for i in batch])[0]
+        for some in _batches(base, material, range(len(material))):
+            sums, _ = _sums(base, model, material, some)
+            parts = sums.split([material[i].count for i in some], dim=1)
+            for place, part in zip(some, parts, strict=True):
+                found[place] = part
     return found
 
 
-def _sums(base: Base, model: Any, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
-    """Return (2, n) sums of log-probabilities of chosen and rejected, and how many tokens."""
+def _batches(base: Base, material: Material, places: Sequence[int]) -> Iterator[list[int]]:
+    """Give the places of preferences that are read at once: forks, or pairs."""
+    most = MOST_TOKENS[base.place]
+    forks = {place: one.row for place in places if isinstance(one := material[place], Fork)}
+    pairs = {place: _longer(one) for place in places if isinstance(one := material[place], Pair)}
+    for rows, tokens in ((forks, most), (pairs, most // 2)):
+        there = list(rows)
+        for batch in together(list(rows.values()), tokens):
+            yield [there[i] for i in batch]
+
+
+def _sums(
+    base: Base, model: Any, material: Material, places: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return (2, n) sums of log-probabilities of chosen and rejected, and how many tokens.
+
+    All are forks, or all are pairs; n counts outcomes: one at each place of a fork, one of each
+    pair. Any: of peft.
+    """
     import torch
 
+    some = [material[place] for place in places]
+    forks = [one for one in some if isinstance(one, Fork)]
+    if forks:
+        said = base.logits(model, [one.row for one in forks]).log_softmax(-1)
+        named = [
+            [one.row.tokens[place] for one in forks for place in one.row.learned],
+            [token for one in forks for token in one.others],
+        ]
+        sums = said.gather(1, torch.tensor(named, device=said.device).T).T
+        return sums, torch.ones_like(sums)
+    pairs = [one for one in some if isinstance(one, Pair)]
     rows = [one.chosen for one in pairs] + [one.rejected for one in pairs]
     logprobs = base.logprobs(model, rows)
     counts = torch.tensor([len(row.learned) for row in rows], device=logprobs.device)

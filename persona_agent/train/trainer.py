@@ -20,7 +20,7 @@ from persona_agent.memory.rows import owner_of
 from persona_agent.program import Result
 from persona_agent.task import Task, is_labelled
 from persona_agent.train.base import Base, Weights, lora_config
-from persona_agent.train.encode import pairs_of, rows_of
+from persona_agent.train.encode import preferences_of, rows_of
 from persona_agent.train.examples import Example, earlier, examples
 from persona_agent.train.loop import SAVE_S, Material, State, train
 from persona_agent.train.options import TrainOptions
@@ -191,7 +191,7 @@ class Trainer:
         for known in adapters_of(self._store, tenant):
             if known.name == adapter.name and (self._files.root / known.name).is_dir():
                 return Learned(known, len(lesson.examples), fresh=False)
-        encode = pairs_of if options.is_preference else rows_of
+        encode = preferences_of if options.is_preference else rows_of
         material: Material = encode(self._base.tokenizer, lesson.examples, options.max_tokens)
         weights = None if start is None else read_weights(self._files.path(start.name))
         with self._files.making(adapter.name) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import torch
 from persona_agent.errors import Diverged
 from persona_agent.task import Task
 from persona_agent.train.base import Base, Weights
-from persona_agent.train.encode import pairs_of, rows_of
+from persona_agent.train.encode import Fork, Pair, preferences_of, rows_of
 from persona_agent.train.examples import examples
 from persona_agent.train.loop import Material, State, Trained, plan_of, train
 from persona_agent.train.options import TrainOptions, rate_at
@@ -25,7 +26,7 @@ def material(
     base: Base, history: Sequence[Interaction], task: Task, options: TrainOptions
 ) -> Material:
     made = examples(history, task, options)
-    encode = pairs_of if options.is_preference else rows_of
+    encode = preferences_of if options.is_preference else rows_of
     return encode(base.tokenizer, made, options.max_tokens)
 
 
@@ -78,6 +79,35 @@ def test_every_method_learns_what_it_is_shown(learn: Callable[..., Trained], met
     done = learn("ann", options)
     first, last = done.losses[:2], done.losses[-2:]
     assert sum(last) < 0.97 * sum(first)  # the output layer stays as random as it is
+
+
+@pytest.mark.parametrize("method", ["dpo", "simpo"])
+def test_a_text_that_is_read_once_teaches_what_its_pairs_teach(
+    base: Base, ratings: Rated, rating_task: Task, method: str
+) -> None:
+    options = replace(OPTIONS, method=method, dropout=0.0, batch=100, rate=0.05)
+    stars = replace(rating_task, options=("2", "3", "5"))  # of one token each in these tests
+    forks = material(base, ratings("ann", 14), stars, options)
+    assert [one.count for one in forks] == [6, 6, 2]
+    pairs = [pair for fork in forks if isinstance(fork, Fork) for pair in fork.pairs()]
+    assert len(pairs) == 14
+    once, twice = train(base, forks, options), train(base, pairs, options)
+    assert once.losses == pytest.approx(twice.losses, rel=1e-4)
+    assert once.losses[-1] < once.losses[0]
+    assert once.learned == twice.learned == 3 * 14
+    for name, one in once.weights.items():
+        assert torch.allclose(one, twice.weights[name], atol=2e-3)
+
+
+def test_forks_and_pairs_are_learned_side_by_side(
+    base: Base, ratings: Rated, rating_task: Task
+) -> None:
+    options = replace(OPTIONS, method="dpo", dropout=0.0, epochs=1)
+    mixed = material(base, ratings("ann", 24), rating_task, options)  # "4" merges with its prompt
+    assert {type(one) for one in mixed} == {Fork, Pair}
+    done = train(base, mixed, options)
+    assert done.learned == sum(one.count for one in mixed) == 24
+    assert done.losses[0] == pytest.approx(math.log(2), abs=1e-3)
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not(learn: Callable[..., Trained]) -> None:
