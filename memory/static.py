@@ -75,6 +75,9 @@ class _Table:
                 f"the embedder static cannot be loaded from {vectors} and {vocabulary}: {error}; "
                 f"reinstall: {INSTALL_TABLE}"
             ) from error
+        # By default it keeps ten thousand texts, whole, as words do not part them for it: 50 MB of
+        # what users wrote, for texts that hardly come twice. Nothing public turns that off.
+        self._tokenizer.model._resize_cache(0)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from persona_agent.errors import BackendError
+from persona_agent.eval.bench.resident import resident
 from persona_agent.memory.embed import (
     HashEmbedder,
     SentenceTransformerEmbedder,
@@ -79,6 +80,18 @@ def test_minilm_knows_meaning() -> None:
     assert (embedder.name, embedder.dim) == ("minilm-int8-onnx", 384)
     assert cat @ kitten > 0.6
     assert cat @ tax < 0.2
+
+
+@pytest.mark.real("static")
+def test_a_table_keeps_nothing_of_what_it_read() -> None:
+    embedder = StaticEmbedder()
+    embedder.embed(TEXTS)
+    before = resident()
+    for start in range(0, 6000, 100):
+        embedder.embed(
+            [f"What do I think of tea, in {n}?\nAn answer {n}" for n in range(start, start + 100)]
+        )
+    assert resident() - before < 8 * 2**20  # a cache of texts took 24 MB
 
 
 @pytest.mark.real("static")
