@@ -74,6 +74,17 @@ class FlatSearch:
         self.present[list(ranks)] = False
         self.is_whole = bool(self.present.all())
 
+    def move(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """Move the vectors at ranks to other ranks; those that they leave have none."""
+        if not len(old):
+            return
+        present = self.present[list(old)]
+        self.present[list(old)] = False
+        self.present[list(new)] = present
+        if self._index is not None:
+            self._matrix[list(new)] = self._matrix[list(old)]
+        self.is_whole = bool(self.present.all())
+
     def put(self, ranks: Sequence[int] | npt.NDArray[np.int64], vectors: FloatArray) -> None:
         """Set the vectors at these ranks. Raises StoreError for another dimension than before."""
         if not len(ranks):

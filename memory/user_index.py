@@ -337,16 +337,14 @@ class UserIndex:
             place.id in self._rank and self._seqs[self._rank[place.id]] != place.seq
             for place in places  # deleted and added again: its number is new, its place may be
         )
-        if moved or any(event_id in self._rank for event_id in gone) or self._is_late(new):
+        if moved or any(event_id in self._rank for event_id in gone):
             return False
         self.taken += len(places)
-        for place in new:
-            self._append(place)
+        self._insert(new)
         if self._lexicon is not None:
             self._check_texts(snapshot, sorted(there))
         if self._flat is not None:
             ids, vectors = snapshot.vectors(self._owner, self._embedder, sorted(there))
-            self._flat.grow(len(self))
             self._flat.clear(self._ranks(list(there)))
             self._flat.put(self._ranks(ids), vectors)
         return True
@@ -379,17 +377,37 @@ class UserIndex:
         if not all(self._texts.holds(self._rank[one], *_text(rows[one])) for one in known):
             self._lexicon = None
 
-    def _is_late(self, new: Sequence[Place]) -> bool:
-        """Return whether an event stands before one that is known."""
+    def _insert(self, new: Sequence[Place]) -> None:
+        """Put events where they belong in time, and what is held after them behind."""
         if not new:
-            return False
-        return (new[0].when, new[0].seq) < self._last
+            return
+        first = (new[0].when, new[0].seq)
+        start = len(self)
+        while start and (self._whens[start - 1], self._seqs[start - 1]) > first:
+            start -= 1
+        held = list(range(start, len(self)))
+        names = {code: name for name, code in self._codes.items()}
+        later = [
+            Place(self._ids[rank], self._whens[rank], self._seqs[rank],
+                  names[self._agents[rank]], names[self._runs[rank]])
+            for rank in held
+        ]  # fmt: skip
+        for part in (self._ids, self._whens, self._seqs, self._agents, self._runs):
+            del part[start:]
+        for place in sorted((*later, *new), key=lambda one: (one.when, one.seq)):
+            self._append(place)
+        if later:
+            self._facts = None  # they are placed among the events
+            if self._lexicon is not None and start < len(self._lexicon):
+                self._lexicon = None
+        if self._flat is not None:
+            self._flat.grow(len(self))
+            self._flat.move(held, self._ranks([place.id for place in later]))
 
     def _place(self, places: Sequence[Place]) -> None:
         ids, whens, seqs, agents, runs = zip(*places, strict=True) if places else [()] * 5
         self._ids: list[str] = list(ids)
         self._rank: dict[str, int] = dict(zip(ids, range(len(ids)), strict=True))
-        self._last = (whens[-1], seqs[-1]) if places else (-(2**63), 0)
         self._seqs = array("q", seqs)
         self._whens = array("q", whens)
         self._codes: dict[str | None, int] = {None: 0}
@@ -403,7 +421,6 @@ class UserIndex:
     def _append(self, place: Place) -> None:
         self._rank[place.id] = len(self._ids)
         self._ids.append(place.id)
-        self._last = (place.when, place.seq)
         self._seqs.append(place.seq)
         self._whens.append(place.when)
         self._agents.append(self._code(place.agent))

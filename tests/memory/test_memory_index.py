@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_agent.errors import StoreError
+from persona_agent.memory.flat import FlatSearch
 from persona_agent.memory.index import Index
 from persona_agent.memory.lookup import Hit, Lookup
 from persona_agent.memory.store import Store, UnknownInteraction
@@ -222,6 +223,32 @@ def test_what_another_process_wrote_is_noticed(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", OTHER_PROCESS, str(path)], check=True)
         assert ids(index, store, lookup) == ["theirs", "e1"]
         assert ids(index, store, replace(lookup, vector=None)) == ["e1", "theirs"]
+
+
+def test_what_comes_late_takes_its_place_and_nothing_is_read_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As two servers write that store each other's users: neither is ahead for long."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("the user was read anew")
+
+    index = Index("h")
+    vectors = unit(np.random.default_rng(4).standard_normal((40, DIM)).astype(np.float32))
+    lookup = Lookup(ANN, 50, vectors[0])
+    with Store.open(":memory:") as store:
+        store.add([event(i) for i in range(20)], vectors[:20], "h", now=NOW)
+        store.add([event(90)], now=NOW)  # it has no vector, and keeps none where it goes
+        find(index, store, lookup)
+        monkeypatch.setattr(FlatSearch, "filled", never)
+        for number in range(20, 40):
+            minutes = (7 * number) % 25
+            store.add([event(number, minutes=minutes)], vectors[[number]], "h", now=NOW)
+            assert find(index, store, lookup)[0] == nearest(store, lookup)
+            assert ids(index, store, replace(lookup, vector=None)) == latest(store, lookup)
+        monkeypatch.undo()
+        with store.snapshot() as snapshot:
+            assert index.verify(snapshot) == []
 
 
 def test_a_user_who_was_forgotten_and_came_back_is_new() -> None:
