@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from persona_agent.serve.allocator import return_large_blocks
 from persona_agent.serve.app import create_app
 from persona_agent.serve.config import Config
 from persona_agent.serve.metrics import SHARED
@@ -53,6 +54,7 @@ def run(config: Config) -> None:
     }
     log_to_stderr(config.log_level)
     if config.workers == 1:
+        return_large_blocks()
         uvicorn.run(create_app(config), **options)
         return
     with tempfile.TemporaryDirectory(prefix="persona-agent-figures-") as folder:
@@ -71,6 +73,7 @@ def run(config: Config) -> None:
 
 def worker() -> FastAPI:
     """Return the application of one of several processes."""
+    return_large_blocks()
     config = Config.model_validate_json(os.environ[WORKER_CONFIG])
     log_to_stderr(config.log_level)
     return create_app(config)
