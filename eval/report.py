@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ from persona_agent.eval.pictures import (
     svg,
 )
 from persona_agent.eval.statistics import Interval
+from persona_agent.files import write_whole
 from persona_agent.persona import Diff, Persona, diff
 
 
@@ -89,9 +89,7 @@ def write(found: Demo, path: Path, *, model: str) -> Path:
         settings=found.settings,
         choices=CHOICES,
     )
-    draft = path.with_suffix(".tmp")
-    draft.write_text(page, encoding="utf-8")
-    os.replace(draft, path)
+    write_whole(path, page)
     return path
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, select
 
 from persona_agent.errors import StoreError
+from persona_agent.files import to_disk
 from persona_agent.memory.adapter_rows import READY, Adapter, discard, finish, touching
 from persona_agent.memory.failpoint import failpoint
 from persona_agent.memory.rows import owner_of
@@ -79,13 +80,13 @@ class AdapterFiles:
         aside, folder = self.root / (adapter.name + MAKING), self.root / adapter.name
         try:
             for path in (*sorted(aside.iterdir()), aside):
-                _to_disk(path)
+                to_disk(path)
             failpoint("adapter-before-rename")
             with self.store.database.write() as connection:
                 finish(connection, adapter)
                 shutil.rmtree(folder, ignore_errors=True)  # of a try that died between the two
                 aside.rename(folder)
-                _to_disk(self.root)
+                to_disk(self.root)
                 failpoint("adapter-before-commit")
         except OSError as error:
             raise StoreError(f"the adapter {adapter.name} cannot be kept: {error}") from error
@@ -149,11 +150,3 @@ def digest_of(folder: Path) -> str:
         return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

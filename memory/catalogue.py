@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_agent.errors import StoreError
+from persona_agent.files import write_whole
 from persona_agent.memory.flat import load_faiss
 from persona_agent.types import FloatArray, Json, Record, as_json, check_id
 
@@ -119,16 +119,9 @@ class Catalogue:
         head = {"kind": self.kind, "ids": self.ids, "metadata": self.metadata, "dim": self.dim}
         text = json.dumps(head).encode()
         body = len(text).to_bytes(8, "little") + text + self._vectors.astype("<f4").tobytes()
-        fresh = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         try:
-            with open(fresh, "wb") as out:
-                out.write(MAGIC + hashlib.blake2b(body, digest_size=32).digest() + body)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(fresh, target)
+            write_whole(target, MAGIC + hashlib.blake2b(body, digest_size=32).digest() + body)
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink()
             raise StoreError(f"the catalogue cannot be saved to {path}: {error}") from error
 
     @classmethod

@@ -16,7 +16,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_agent.errors import StoreError
+from persona_agent.files import replacing
 from persona_agent.memory.rows import Owner
 from persona_agent.memory.snapshot import Head, Place
 from persona_agent.types import FloatArray
@@ -114,9 +114,8 @@ class IndexFile:
 
         Raises StoreError if the disk refuses; the old file is as it was then.
         """
-        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
-            with open(fresh, "wb", opener=_private) as out:
+            with replacing(self.path) as fresh, open(fresh, "wb", opener=_private) as out:
                 out.write(MAGIC)
                 entries = []
                 for owner, part in parts:
@@ -138,13 +137,7 @@ class IndexFile:
                 out.write(directory)
                 out.write(TAIL.pack(at, len(directory), _sum(directory), MAGIC))
                 written = out.tell()
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(fresh, self.path)
-            _sync_folder(self.path.parent)
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink()
             raise StoreError(
                 f"the index cannot be saved to {self.path}: {error.strerror}; make room or choose "
                 "another folder. Nothing is lost: it is a cache"
@@ -253,11 +246,3 @@ def _sum(raw: bytes) -> bytes:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from persona_agent.eval.ablation.effects import Curve, Row
 from persona_agent.eval.ablation.study import INSTALL, Ablation
 from persona_agent.eval.pictures import save_png, svg
 from persona_agent.eval.statistics import Contrast
+from persona_agent.files import write_whole
 
 Table = list[list[str]]  # the first row is the head
 
@@ -31,9 +31,9 @@ def write(found: Ablation, folder: Path) -> Path:
     for name, figure in pictures:
         save_png(figure, folder / f"{name}.png")
     text = markdown(found, [name for name, _ in pictures])
-    _replace(folder / "report.md", text)
+    write_whole(folder / "report.md", text)
     page = html(found, [svg(figure) for _, figure in pictures])
-    _replace(folder / "report.html", page)
+    write_whole(folder / "report.html", page)
     return folder / "report.html"
 
 
@@ -185,9 +185,3 @@ def _cells(gain: Contrast) -> list[str]:
 def _lines(table: Table) -> str:
     rows = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_suffix(path.suffix + ".tmp")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,6 +16,7 @@ from persona_agent.eval.ablation.effects import Curve, Row, curves_of, rows_of
 from persona_agent.eval.ablation.run import Example, Run, Settings, Spent, Tell, run_arms
 from persona_agent.eval.statistics import Contrast
 from persona_agent.eval.tasks.task_set import TaskSet
+from persona_agent.files import replacing, write_whole
 from persona_agent.ports import LLM, Embedder
 from persona_agent.types import Record
 
@@ -110,9 +110,8 @@ def keep(found: Ablation, folder: Path) -> list[Path]:
     paths = []
     for name, table in (("examples", found.examples), ("spent", found.spent)):
         path = folder / f"{name}.parquet"
-        draft = path.with_suffix(".tmp")
-        table.to_parquet(draft)
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            table.to_parquet(draft)
         paths.append(path)
     results = {
         "task": found.run.task,
@@ -123,10 +122,9 @@ def keep(found: Ablation, folder: Path) -> list[Path]:
         "curves": [one.to_json() for one in found.curves],
         "claims": [one.to_json() for one in found.claims],
     }
-    draft = folder / "results.tmp"
-    draft.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(draft, folder / "results.json")
-    return [*paths, folder / "results.json"]
+    path = folder / "results.json"
+    write_whole(path, json.dumps(results, indent=1, ensure_ascii=False))
+    return [*paths, path]
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> DataFrame:  # Any: numbers and texts of columns

@@ -14,6 +14,7 @@ import numpy as np
 from persona_agent.errors import InputError
 from persona_agent.eval.dialogue.arms import UNICORNS, Arm
 from persona_agent.eval.dialogue.world import World
+from persona_agent.files import replacing, write_whole
 from persona_agent.recommend.dialogue.environment import Rules
 from persona_agent.recommend.dialogue.policy import Policy
 from persona_agent.recommend.dialogue.simulate import Outcomes, simulate
@@ -184,12 +185,9 @@ def _play(
     path = _path(folder, run.arm, run.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {name: getattr(found, name) for name in ("turn", "rank", "asked", "reward")}
-    beside = path.with_suffix(".tmp.npz")
-    np.savez_compressed(beside, user=episodes.user, **columns)
-    beside.replace(path.with_suffix(".npz"))
-    told = path.with_suffix(".tmp")
-    told.write_text(json.dumps({"format": FORMAT, **_json(done)}), encoding="utf-8")
-    told.replace(path)
+    with replacing(path.with_suffix(".npz")) as beside, beside.open("wb") as out:
+        np.savez_compressed(out, user=episodes.user, **columns)
+    write_whole(path, json.dumps({"format": FORMAT, **_json(done)}))
     return Done(done, found, episodes.user)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from persona_agent.errors import InputError, NotEnoughData
 from persona_agent.eval.stack.design import Design
 from persona_agent.eval.stack.fit import Fit, PerUser, Task
+from persona_agent.files import write_whole
 
 FORMAT = 1
 FIXED = ("protocol", "trials", "epochs", "seed")  # of a design: what decides a fit
@@ -39,8 +39,8 @@ class Store:
             users = np.array(list(per_user.users), dtype=np.str_)
             arrays: dict[str, Any] = {"users": users, **per_user.values}
             np.savez_compressed(data, **arrays)
-            _replace(path.with_suffix(".npz"), data.getvalue())
-        _replace(path, json.dumps(fit.to_json()).encode())
+            write_whole(path.with_suffix(".npz"), data.getvalue())
+        write_whole(path, json.dumps(fit.to_json()).encode())
 
     def find(self, task: Task) -> Fit | None:
         """Return the fit of this task if it is finished.
@@ -106,7 +106,7 @@ def open_store(folder: Path, design: Design) -> Store:
                     f"{folder} holds a study whose {name} is {there}, here it is {here}; give "
                     "this one another folder"
                 )
-    _replace(path, json.dumps({"format": FORMAT, "design": design.to_json()}, indent=1).encode())
+    write_whole(path, json.dumps({"format": FORMAT, "design": design.to_json()}, indent=1).encode())
     return Store(folder)
 
 
@@ -126,10 +126,3 @@ def saved_design(folder: Path) -> Design:
 def fit_of(found: dict[str, Any]) -> Fit:  # Any: JSON that `keep` wrote
     """Return the fit that was written as JSON."""
     return Fit(**{**found, "task": Task(**found["task"])})
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_bytes(data)
-    beside.replace(path)

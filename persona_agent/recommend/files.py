@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_agent.errors import InputError
+from persona_agent.files import write_whole
 from persona_agent.recommend.ids import IdMap
 from persona_agent.types import Json
 
@@ -49,8 +49,8 @@ def save(folder: str | Path, saved: Saved) -> None:
         "arrays_sha256": hashlib.sha256(data).hexdigest(),
         "items": list(saved.items),
     }
-    _replace(home / "model.safetensors", data)
-    _replace(home / "model.json", json.dumps(header).encode())
+    write_whole(home / "model.safetensors", data)
+    write_whole(home / "model.json", json.dumps(header).encode())
 
 
 def load(folder: str | Path, model: str) -> Saved:
@@ -71,10 +71,3 @@ def load(folder: str | Path, model: str) -> Saved:
         raise InputError(f"{home}/model.safetensors is not what model.json says; save it again")
     items = IdMap.ordered(header["items"], "item")
     return Saved(header["model"], header["settings"], items, unpack(data))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_bytes(data)
-    beside.replace(path)

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 
 from persona_agent.closing import Closing
 from persona_agent.errors import StoreError
+from persona_agent.files import to_disk
 from persona_agent.serve.gather import hand
 from persona_agent.serve.segments import SUFFIX, Entry, Segments, entries_in
 
@@ -118,7 +119,7 @@ class Journal(Closing):
             log.warning("turns are still being stored; the next process goes on with them")
             return  # the files are theirs until the process ends
         for segments in (self._own, *self._left):
-            segments.close()
+            _let_go(segments)
 
     def _write(self) -> None:
         """Write what comes, many entries at once."""
@@ -156,7 +157,7 @@ class Journal(Closing):
             if self.waiting < MOST and self._closing.wait(GATHER_S):
                 return  # they stay on the disk, for the next process
             if self._left and not (self._store_some(self._left[0]) and self._left[0].waiting):
-                self._left.popleft().close()  # done, or to be looked at again later
+                _let_go(self._left.popleft())  # done, or to be looked at again later
             if self._store_some(self._own):
                 pause = FIRST_PAUSE_S
             else:
@@ -201,3 +202,12 @@ class Journal(Closing):
         if refused:
             with (self.folder / REJECTED).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(dict(one)) + "\n" for one in refused)
+            to_disk(self.folder / REJECTED)  # it is the only place where they are now
+
+
+def _let_go(segments: Segments) -> None:
+    try:
+        segments.close()
+    except OSError as error:
+        reason = {"reason": str(error)}
+        log.warning("stored turns cannot be deleted; they are stored once more later", extra=reason)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 from persona_agent.closing import Closing
+from persona_agent.files import to_disk
 from persona_agent.types import Json
 
 Entry: TypeAlias = Mapping[str, Json]
@@ -167,16 +168,21 @@ class Segments(Closing):
                 self._files.popleft()
 
     def close(self) -> None:
-        """Give up the lock, and delete the files if nothing is in them."""
+        """Give up the lock, and delete the files if nothing is in them.
+
+        Raises OSError if they cannot be deleted; the lock is given up all the same.
+        """
         with self._lock:
             if self._writing is not None:
                 os.close(self._writing)
                 self._writing = None
-            if not self.waiting:
-                for file in self._files:
-                    file.path.unlink(missing_ok=True)
-                self._lock_path.unlink(missing_ok=True)
-            os.close(self._held)
+            try:
+                if not self.waiting:
+                    for file in self._files:
+                        file.path.unlink(missing_ok=True)
+                    self._lock_path.unlink(missing_ok=True)
+            finally:
+                os.close(self._held)
 
     def _add_file(self) -> int:
         path = self._lock_path.with_name(f"{self._lock_path.stem}.{self._number:06}{SUFFIX}")
@@ -187,7 +193,7 @@ class Segments(Closing):
         self._number += 1
         self._files.append(_File(path))
         if self._sync:
-            _sync_folder(path.parent)
+            to_disk(path.parent)
         return file
 
     def _find(self) -> None:
@@ -229,12 +235,3 @@ def _age(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the names of files are on the disk, too."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

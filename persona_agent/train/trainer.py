@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from persona_agent.distil import Trace
 from persona_agent.errors import NotEnoughData, PersonaAgentError, StoreError, UnknownUser
+from persona_agent.files import write_whole
 from persona_agent.memory.adapter_files import WEIGHTS, AdapterFiles, digest_of
 from persona_agent.memory.adapter_rows import Adapter, Source, hashes_of
 from persona_agent.memory.adapters import adapters_of, begin
@@ -371,9 +371,7 @@ def _write_state(folder: Path, state: State) -> None:
 
     tensors: dict[str, Tensor] = dict(state.tensors)
     told = {"step": str(state.step), "losses": json.dumps(state.losses)}
-    beside = folder / f"{STATE}.tmp"
-    beside.write_bytes(save(tensors, told))
-    os.replace(beside, folder / STATE)
+    write_whole(folder / STATE, save(tensors, told))
 
 
 def _read_state(folder: Path) -> State | None:

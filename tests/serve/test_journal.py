@@ -188,8 +188,15 @@ def killed(folder: Path) -> None:
 
 def test_what_a_killed_process_left_is_taken_over_once(store: Store, tmp_path: Path) -> None:
     killed(tmp_path)
-    with Journal(tmp_path, turns(store).apply) as journal, Journal(tmp_path, list) as other:
+    goes_on, kept = threading.Event(), turns(store)
+
+    def apply(entries: Sequence[Entry]) -> Sequence[Entry]:
+        assert goes_on.wait(60)
+        return kept.apply(entries)
+
+    with Journal(tmp_path, apply) as journal, Journal(tmp_path, list) as other:
         assert (journal.waiting, other.waiting) == (21, 0)
+        goes_on.set()
         until(lambda: not journal.waiting)
         assert len(list(tmp_path.glob(f"*{LOCK}"))) == 2
     assert store.count(ANN) == 20
@@ -241,6 +248,30 @@ def test_a_journal_that_cannot_be_read_is_told_and_stops_nobody(
         assert journal.drain(60)
     assert "turns of others cannot be read" in caplog.text
     assert store.count(ANN) == 1
+
+
+def test_files_that_cannot_be_deleted_are_told_and_stop_nobody(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(tmp_path)
+    real = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == LOCK:
+            raise PermissionError(13, "Permission denied", str(path))
+        real(path, missing_ok)
+
+    with Journal(tmp_path, turns(store).apply) as journal:
+        monkeypatch.setattr(Path, "unlink", refuse)
+        until(lambda: store.count(ANN) == 20)
+        journal.put(entry(30, "bob")).result(60)
+        assert journal.drain(60)
+    monkeypatch.undo()
+    assert "stored turns cannot be deleted" in caplog.text
+    assert store.count(Scope("bob")) == 1
+    with Journal(tmp_path, turns(store).apply) as journal:
+        until(lambda: not journal.waiting)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_under_load_that_never_eases_the_disk_holds_what_waits_alone(

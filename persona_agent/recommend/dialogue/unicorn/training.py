@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from persona_agent.errors import InputError
+from persona_agent.files import write_whole
 from persona_agent.recommend.data import Interactions
 from persona_agent.recommend.dialogue import environment
 from persona_agent.recommend.dialogue.environment import Episodes, Rules
@@ -179,8 +179,8 @@ class Training:
             "arrays": file,
             "arrays_sha256": digest,
         }
-        (home / file).write_bytes(data)
-        _replace(home / "training.json", json.dumps(header).encode())
+        write_whole(home / file, data)
+        write_whole(home / "training.json", json.dumps(header).encode())
         for old in home.glob("*.safetensors"):
             if old.name != file:
                 old.unlink()
@@ -244,10 +244,3 @@ class Training:
         for one in (self.scores.users, self.scores.items, self.scores.attributes):
             digest.update(one.astype("<f4").tobytes())
         return digest.hexdigest()[:16]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_bytes(data)
-    beside.replace(path)
