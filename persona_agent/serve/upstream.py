@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -171,6 +172,7 @@ class EndpointUpstream:
         Any: what aiohttp's request takes.
         """
         session, url = self._open(), self.base_url.rstrip("/") + path
+        begun = time.monotonic()
         try:
             try:
                 return await session.request(method, url, allow_redirects=False, **given)
@@ -178,13 +180,11 @@ class EndpointUpstream:
                 raise  # nobody listens there
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 return await session.request(method, url, allow_redirects=False, **given)
+        except aiohttp.ConnectionTimeoutError as error:
+            passed = time.monotonic() - begun
+            raise _late(f"no connection to the upstream came about in {passed:.1f} s") from error
         except TimeoutError as error:
-            raise ApiError(
-                504,
-                f"the upstream did not answer within {self.timeout_s:g} s",
-                kind="upstream_error",
-                code="upstream_timeout",
-            ) from error
+            raise _late(f"the upstream did not answer within {self.timeout_s:g} s") from error
         except aiohttp.ClientError as error:
             raise _failed(f"the upstream cannot be reached: {type(error).__name__}") from error
 
@@ -193,13 +193,15 @@ class EndpointUpstream:
             async for chunk in answer.content.iter_any():
                 yield chunk
         except TimeoutError as error:
-            raise ApiError(
-                504, "the upstream stalled", kind="upstream_error", code="upstream_timeout"
-            ) from error
+            raise _late("the upstream stalled") from error
         except aiohttp.ClientError as error:
             raise _failed(f"the upstream broke off: {type(error).__name__}") from error
         finally:
             answer.close()
+
+
+def _late(message: str) -> ApiError:
+    return ApiError(504, message, kind="upstream_error", code="upstream_timeout")
 
 
 def _failed(message: str) -> ApiError:

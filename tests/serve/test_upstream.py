@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -138,6 +139,28 @@ def test_what_goes_wrong_is_told_apart(answer: bytes, status: int, code: str) ->
     with pytest.raises(ApiError) as told:
         asyncio.run(asyncio.wait_for(talk(), 60))
     assert (told.value.status, told.value.code) == (status, code)
+
+
+def test_a_connection_that_does_not_come_about_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("persona_agent.serve.upstream.CONNECT_S", 0.2)
+    with socket.socket() as deaf, socket.socket() as first:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)  # one may wait, and nobody is let in
+        address = deaf.getsockname()
+        first.connect(address)
+
+        async def talk() -> None:
+            upstream = EndpointUpstream(f"http://127.0.0.1:{address[1]}/v1", "key", 60.0)
+            try:
+                await upstream.post("/chat/completions", {}, {})
+            finally:
+                await upstream.close()
+
+        with pytest.raises(ApiError, match="no connection to the upstream") as told:
+            asyncio.run(asyncio.wait_for(talk(), 60))
+    assert (told.value.status, told.value.code) == (504, "upstream_timeout")
 
 
 def test_cookies_and_redirects_of_an_upstream_go_no_further() -> None:
