@@ -16,8 +16,8 @@ from persona_agent.align import Alignment, AlignOptions
 from persona_agent.aligner import Aligner, Progress
 from persona_agent.closing import Closing
 from persona_agent.context import Context, fitted
-from persona_agent.distil import Trace
-from persona_agent.drive import Ports, arun, run
+from persona_agent.distil import Distilled, TraceOptions
+from persona_agent.drive import Ports, arun, run, run_many
 from persona_agent.dual import MemoryPlan, foresee
 from persona_agent.errors import InputError, UnknownUser
 from persona_agent.llm import open_llm
@@ -51,6 +51,7 @@ from persona_agent.task import Prediction, Situation, Task
 from persona_agent.tools import FunctionTool
 from persona_agent.train.base import Base
 from persona_agent.train.options import TrainOptions
+from persona_agent.train.traces import NO_TRACES, TracesByUser, thought_about
 from persona_agent.train.trainer import Learned, Tell, quietly, train_all
 from persona_agent.types import (
     Fact,
@@ -577,20 +578,19 @@ class PersonaAgent(Closing):
         cohort: bool = False,
         start: str | None = None,
         task: Task | None = None,
-        traces: Sequence[Trace] = (),
+        traces: TracesByUser = NO_TRACES,
         tell: Tell = quietly,
     ) -> list[Result[Learned]]:
         """Train an adapter of each user, or with `cohort` one of all; return a result each.
 
         A user id, several, or None for all users. `base` is the model that is adapted: "local", a
         folder or a GGUF file. `start` names an adapter to begin with, such as a cohort's. `traces`
-        are of one user. The task is inferred unless given. What cannot be trained disturbs nobody.
+        are by user, as `distil` makes them. The task is inferred unless given. What cannot be trained disturbs nobody.
         Needs the extra `train`. Raises ValueError where no folder for adapters was given.
         """
         if self._adapters is None:
             raise ValueError("there is no folder for adapters; open the agent with adapters=")
-        names = [users] if isinstance(users, str) else self.users() if users is None else users
-        scopes = [self._scope(name) for name in names]
+        scopes = self._scopes(users)
         return train_all(
             self._adapters,
             Base.open(base) if isinstance(base, str) else base,
@@ -603,6 +603,34 @@ class PersonaAgent(Closing):
             clock=self._now,
             tell=tell,
         )
+
+    def distil(
+        self,
+        users: str | Sequence[str] | None = None,
+        *,
+        options: TraceOptions = TraceOptions(),
+        held_out: int = 0,
+        task: Task | None = None,
+    ) -> list[Result[Distilled]]:
+        """Return the model's own thoughts that led to what each user did, for `train` by "traces".
+
+        A user id, several, or None for all users, whose thoughts are drawn in the same batches.
+        The latest `held_out` outcomes, which `train` is to hold out, too, are not thought about.
+        A user who has none to think about has NotEnoughData as a result.
+        """
+        programs = [
+            salted(
+                thought_about(
+                    self._store.get_all(scope),
+                    lambda labelled: task or self._aligner.task(labelled),
+                    options,
+                    held_out=held_out,
+                ),
+                self._salt(scope),
+            )
+            for scope in self._scopes(users)
+        ]
+        return run_many(programs, self._ports)
 
     def adapters(self, user_id: str | None = None) -> list[Adapter]:
         """Return the adapters there are, newest first: of a user, or of all users and cohorts."""
@@ -622,6 +650,10 @@ class PersonaAgent(Closing):
 
     def _scope(self, user: str, agent: str | None = None, run_id: str | None = None) -> Scope:
         return Scope(user, self._tenant, agent, run_id)
+
+    def _scopes(self, users: str | Sequence[str] | None) -> list[Scope]:
+        names = [users] if isinstance(users, str) else self.users() if users is None else users
+        return [self._scope(name) for name in names]
 
     def _known(self, user: str) -> Scope:
         """Return the scope of a user of whom something is stored; raises UnknownUser."""

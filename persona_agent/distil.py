@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from persona_agent.mine import COMMON_WORDS
 from persona_agent.predict import Job, read
 from persona_agent.program import Program, complete
-from persona_agent.task import Prediction, Task, is_right, score
+from persona_agent.task import Prediction, Task, is_labelled, is_right, score, situation
 from persona_agent.think import (
     ThinkOptions,
     Thought,
@@ -32,7 +32,7 @@ from persona_agent.think import (
     thought_request,
     without_thought,
 )
-from persona_agent.types import Message, Record
+from persona_agent.types import Interaction, Message, Record
 
 NUMBER = re.compile(r"\[(\d{1,3})\]")
 WORD = re.compile(r"\w+", re.UNICODE)
@@ -52,11 +52,14 @@ class Case(Record):
 class TraceOptions(Record):
     """How thoughts are drawn and which are kept.
 
-    `samples` thoughts of a case are drawn, at most `keep` of them are kept, the likeliest answers
-    first. Of a thought's runs of three words at most the share `repeated` may be repeats. With
+    Thought about are the latest `cases` outcomes of a history, each after the `memories`
+    interactions before it. `samples` thoughts of a case are drawn, at most `keep` of them are
+    kept, the likeliest answers first. Of a thought's runs of three words at most the share `repeated` may be repeats. With
     `hint` a case that none solved is tried once more, the outcome shown.
     """
 
+    cases: int = 24
+    memories: int = 8
     samples: int = 4
     keep: int = 1
     budget: int = 384
@@ -66,7 +69,7 @@ class TraceOptions(Record):
     hint: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("samples", "keep"):
+        for name in ("cases", "memories", "samples", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.samples > 1 and not self.temperature > 0:
@@ -115,10 +118,44 @@ class Distilled(Record):
     thoughts: int
     dropped: dict[str, int]
 
+    @classmethod
+    def of_all(cls, several: Iterable[Distilled]) -> Distilled:
+        """Return what came of several users' cases together."""
+        every = list(several)
+        dropped = sum((Counter(one.dropped) for one in every), Counter[str]())
+        return cls(
+            tuple(trace for one in every for trace in one.traces),
+            sum(one.cases for one in every),
+            sum(one.thoughts for one in every),
+            dict(sorted(dropped.items())),
+        )
+
     def __str__(self) -> str:
         why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "none"
         head = f"{len(self.traces)} traces of {self.cases} cases, {self.thoughts} thoughts"
         return f"{head}; dropped: {why}"
+
+
+def cases_from(
+    history: Sequence[Interaction], task: Task, options: TraceOptions = TraceOptions()
+) -> list[Case]:
+    """Return the outcomes of a history in time order that are to be thought about.
+
+    What happened at the moment of an outcome is not known before it; the first has no past, and is
+    none. Nothing that an adapter may not see must be in `history`.
+    """
+    made: list[Case] = []
+    for place in range(len(history) - 1, -1, -1):
+        one = history[place]
+        begin = place
+        while begin and history[begin - 1].when >= one.when:
+            begin -= 1
+        if begin and is_labelled(one):
+            known = tuple(history[max(0, begin - options.memories) : begin])
+            made.append(Case(Job((), known, situation(one, task)), one.outcome or "", one.id))
+        if len(made) == options.cases:
+            break
+    return made[::-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from persona_agent.distil import (
     Distilled,
     TraceOptions,
     announces,
+    cases_from,
     cited,
     distil,
     problem,
@@ -203,3 +204,42 @@ def test_no_cases_ask_nothing() -> None:
 def test_options_say_what_is_wrong(bad: dict[str, float], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         TraceOptions(**bad)  # type: ignore[arg-type]  # that is the test
+
+
+@given(
+    whens=st.lists(st.integers(0, 6), max_size=12).map(sorted),
+    marked=st.sets(st.integers(0, 11)),
+    cases=st.integers(1, 4),
+    memories=st.integers(1, 4),
+)
+def test_a_case_knows_the_latest_of_what_was_earlier_and_nothing_else(
+    whens: list[int], marked: set[int], cases: int, memories: int
+) -> None:
+    history = [
+        Interaction(
+            ALICE,
+            START + timedelta(hours=when),
+            f"film {i}",
+            "3" if i in marked else None,
+            id=str(i),
+        )
+        for i, when in enumerate(whens)
+    ]
+    made = cases_from(history, STARS, TraceOptions(cases=cases, memories=memories))
+    possible = [one for one in history if one.outcome and one.when > history[0].when]
+    assert [one.event for one in made] == [one.id for one in possible][-cases:]
+    for one in made:
+        asked = history[int(one.event)]
+        earlier = tuple(known for known in history if known.when < asked.when)
+        assert one.job.memories == earlier[-memories:]
+        assert (one.outcome, one.job.situation.query) == ("3", asked.query)
+
+
+def test_what_came_of_several_users_adds_up() -> None:
+    trace = distilled(teller([GOOD], ["3"])).traces[0]
+    one = Distilled((trace,), 2, 8, {"wrong": 3, "empty": 1})
+    other = Distilled((), 1, 4, {"wrong": 2})
+    whole = Distilled.of_all([one, other])
+    assert whole == Distilled((trace,), 3, 12, {"empty": 1, "wrong": 5})
+    assert str(whole) == "1 traces of 3 cases, 12 thoughts; dropped: 1 empty, 5 wrong"
+    assert Distilled.of_all([]) == Distilled((), 0, 0, {})

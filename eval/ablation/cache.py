@@ -39,6 +39,13 @@ class Budget(Record):
     requests: int | None = None
     tokens: int | None = None
 
+    def less(self, requests: int, tokens: int) -> Budget:
+        """Return what is left after so many."""
+        return Budget(
+            None if self.requests is None else max(0, self.requests - requests),
+            None if self.tokens is None else max(0, self.tokens - tokens),
+        )
+
 
 class Cache(Closing):
     """The file of replies and vectors. One process writes it at a time; use it from one thread."""

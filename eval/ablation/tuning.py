@@ -13,15 +13,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from persona_agent.distil import Distilled, TraceOptions
+from persona_agent.drive import Ports, run_many
+from persona_agent.errors import NotEnoughData
 from persona_agent.memory.adapter_files import AdapterFiles
 from persona_agent.memory.adapter_rows import Adapter
 from persona_agent.memory.adapters import adapters_of, sources_of
 from persona_agent.memory.rows import to_row
 from persona_agent.memory.store import Store
+from persona_agent.ports import LLM
 from persona_agent.program import Result
 from persona_agent.task import Task
 from persona_agent.train.base import Base
 from persona_agent.train.options import TrainOptions
+from persona_agent.train.traces import NO_TRACES, TracesByUser, thought_about
 from persona_agent.train.trainer import Learned, Tell, quietly, train_all
 from persona_agent.types import Interaction, Record, Scope
 
@@ -68,6 +73,21 @@ def tuned_in(
     return Tuned(names, folders, tuple(refused))
 
 
+def distil_all(
+    histories: Histories, task: Task, llm: LLM, options: TraceOptions
+) -> dict[str, Result[Distilled]]:
+    """Let the model think about what each person did, and return what came of it, by person.
+
+    Who has nothing to think about has NotEnoughData; any other error is raised.
+    """
+    programs = [thought_about(own, lambda _: task, options) for own in histories.values()]
+    results = run_many(programs, Ports(llm))
+    for one in results:
+        if one.error is not None and not isinstance(one.error, NotEnoughData):
+            raise one.error
+    return dict(zip(histories, results, strict=True))
+
+
 def tune(
     files: AdapterFiles,
     base: Base,
@@ -75,6 +95,7 @@ def tune(
     task: Task,
     options: TrainOptions,
     *,
+    traces: TracesByUser = NO_TRACES,
     clock: Callable[[], datetime],
     tell: Tell = quietly,
 ) -> dict[str, Result[Learned]]:
@@ -87,7 +108,9 @@ def tune(
         _hold(files.store, Scope(user), history, clock())
     files.sweep()
     scopes = [Scope(user) for user in histories]
-    results = train_all(files, base, scopes, lambda _: task, options, clock=clock, tell=tell)
+    results = train_all(
+        files, base, scopes, lambda _: task, options, traces=traces, clock=clock, tell=tell
+    )
     return dict(zip(histories, results, strict=True))
 
 

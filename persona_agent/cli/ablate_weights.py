@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,8 @@ import click
 
 from persona_agent.cli.settings import Settings
 from persona_agent.cli.train import KEY
+from persona_agent.closing import Closing
+from persona_agent.distil import Distilled, TraceOptions
 from persona_agent.errors import InputError
 from persona_agent.llm import servable
 from persona_agent.llm.served_adapters import ServedAdapters
@@ -20,10 +22,14 @@ from persona_agent.memory.adapter_files import AdapterFiles, adapters_path
 from persona_agent.memory.screen import Screen
 from persona_agent.memory.store import Store
 from persona_agent.ports import LLM
+from persona_agent.program import Result
 from persona_agent.train.base import Base, fingerprint_of
 from persona_agent.train.options import Method, TrainOptions
+from persona_agent.train.traces import NO_TRACES, TracesByUser, by_user
+from persona_agent.types import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
+    from persona_agent.eval.ablation.cache import Budget
     from persona_agent.eval.tasks.task_set import TaskSet
 
 Tell: TypeAlias = Callable[[str, int, int], None]
@@ -74,17 +80,47 @@ def stored(path: Path, sample: TaskSet, base: str, tenant: str) -> Weights:
     return Weights(found.names, found.folders, (told, *found.refused))
 
 
+def thoughts(
+    folder: Path,
+    sample: TaskSet,
+    settings: Settings,
+    options: TraceOptions,
+    budget: Budget,
+    tell: Tell,
+) -> tuple[Mapping[str, Result[Distilled]], Budget]:
+    """Let the model think about what the people studied did; return what came of it, and the budget left.
+
+    What it replied is kept in `folder`, with the study's replies.
+    """
+    from persona_agent.eval.ablation.cache import Cache, CachedLLM
+    from persona_agent.eval.ablation.study import CACHE
+    from persona_agent.eval.ablation.tuning import distil_all
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with Cache(folder / CACHE) as cache, Late(settings.model) as model:
+        llm = CachedLLM(
+            model,
+            cache,
+            settings.llm,
+            budget=budget,
+            tell=lambda done, due: tell("thinking", done, due),
+        )
+        found = distil_all(sample.histories, sample.task, llm, options)
+    return found, budget.less(llm.asked, llm.tokens)
+
+
 def trained(
     folder: Path,
     sample: TaskSet,
     base: str,
     options: TrainOptions,
     methods: tuple[Method, ...],
+    distilled: Mapping[str, Result[Distilled]],
     tell: Tell,
 ) -> Weights:
     """Train adapters of the people studied on their histories, in `folder`, and return them.
 
-    What was trained before is not trained again.
+    `distilled` is what `traces` learns. What was trained before is not trained again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / TRAINED
@@ -92,17 +128,34 @@ def trained(
     # The histories are what they are in the data set: a screen would make other events of them.
     with Store.open(path, screen=Screen(secrets="off")) as store:
         files = AdapterFiles(store, adapters_path(path))
+        traces = by_user(distilled)
         failed = [
             note
             for method in methods
-            for note in _failures(files, opened, sample, replace(options, method=method), tell)
+            for note in _failures(
+                files,
+                opened,
+                sample,
+                replace(options, method=method),
+                traces if method == "traces" else NO_TRACES,
+                tell,
+            )
         ]
     found = stored(path, sample, base, "default")
-    return Weights(found.names, found.folders, (*found.notes, *failed))
+    notes = found.notes
+    if distilled:
+        every = Distilled.of_all(one.unwrap() for one in distilled.values() if one.ok)
+        notes = (str(every), *notes)
+    return Weights(found.names, found.folders, (*notes, *failed))
 
 
 def _failures(
-    files: AdapterFiles, base: Base, sample: TaskSet, options: TrainOptions, tell: Tell
+    files: AdapterFiles,
+    base: Base,
+    sample: TaskSet,
+    options: TrainOptions,
+    traces: TracesByUser,
+    tell: Tell,
 ) -> list[str]:
     """Train an adapter of each person by one method, and return who could not get one, and why."""
     from persona_agent.eval.ablation.tuning import tune
@@ -119,12 +172,33 @@ def _failures(
         sample.histories,
         sample.task,
         options,
+        traces=traces,
         clock=lambda: datetime.now(UTC),
         tell=told,
     )
     return [
         f"{options.method} of {who}: {one.reason}" for who, one in results.items() if not one.ok
     ]
+
+
+class Late(Closing):
+    """A model that is loaded when it is first asked: a run that is all cached loads none."""
+
+    def __init__(self, load: Callable[[], LLM]) -> None:
+        self._load = load
+        self._inner: LLM | None = None
+
+    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+        """Return the model's replies, in order."""
+        if self._inner is None:
+            self._inner = self._load()
+        return self._inner.complete(requests)
+
+    def close(self) -> None:
+        """Close the model, if it was loaded."""
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
 
 
 def check_serves(settings: Settings, served: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,15 @@ from rich.table import Table
 
 from persona_agent.cli import ablate_weights
 from persona_agent.cli.settings import Settings, data_folder, progress_bars
-from persona_agent.cli.train import SERVED
-from persona_agent.closing import Closing
+from persona_agent.cli.train import SERVED, tracing
+from persona_agent.distil import Distilled, TraceOptions
 from persona_agent.memory.embed import open_embedder
-from persona_agent.ports import LLM
+from persona_agent.program import Result
 from persona_agent.train.options import METHODS, Method, TrainOptions
-from persona_agent.types import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
+    from persona_agent.eval.ablation.cache import Budget
+    from persona_agent.eval.ablation.run import Settings as RunSettings
     from persona_agent.eval.ablation.study import Ablation
     from persona_agent.eval.tasks.task_set import TaskSet
 
@@ -51,10 +52,12 @@ DEFAULT = (
 )
 @click.option(
     "--train",
-    type=click.Choice([one for one in METHODS if one != "traces"]),
+    type=click.Choice(METHODS),
     multiple=True,
-    help="Train adapters on the histories first; kept in --out. May be repeated.",
+    help="Train adapters on the histories first; kept in --out. May be repeated. For traces the "
+    "model first thinks about the histories.",
 )
+@tracing
 @click.option(
     "--base", help="What they adapt: a folder, a GGUF file, or local.  [default: that of --llm]"
 )
@@ -101,8 +104,11 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
                 shown[stage] = bars.add_task(stage, total=due)
             bars.update(shown[stage], completed=done, total=due)
 
-        weights = _weights(given, settings, wanted.sample(tasks), tell)
-        with _Late(lambda: ablate_weights.serving(settings, weights, given["served"])) as llm:
+        budget = Budget(given["budget"], given["budget_tokens"])
+        weights, budget = _weights(given, settings, wanted, tasks, budget, tell)
+        with ablate_weights.Late(
+            lambda: ablate_weights.serving(settings, weights, given["served"])
+        ) as llm:
             found = study.ablate(
                 tasks,
                 llm,
@@ -111,7 +117,7 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
                 model=settings.llm,
                 embedder=open_embedder(settings.embedder),
                 adapters=weights.names,
-                budget=Budget(given["budget"], given["budget_tokens"]),
+                budget=budget,
                 tell=tell,
             )
     study.keep(found, given["out"])
@@ -128,9 +134,15 @@ def ablate(settings: Settings, /, **given: Any) -> None:  # Any: click's options
 
 
 def _weights(
-    given: Mapping[str, Any], settings: Settings, sample: TaskSet, tell: ablate_weights.Tell
-) -> ablate_weights.Weights:  # Any: click's options
-    """Return the adapters that are to be used, trained first if that is asked."""
+    given: Mapping[str, Any],  # Any: click's options
+    settings: Settings,
+    wanted: RunSettings,
+    tasks: TaskSet,
+    budget: Budget,
+    tell: ablate_weights.Tell,
+) -> tuple[ablate_weights.Weights, Budget]:
+    """Return the adapters that are to be used, trained first if that is asked, and the budget left."""
+    sample = wanted.sample(tasks)
     path: Path | None = given["adapters"]
     methods: tuple[Method, ...] = given["train"]
     own = settings.llm.removeprefix(ablate_weights.IN_PROCESS)
@@ -139,36 +151,31 @@ def _weights(
         raise click.UsageError("--train makes adapters and --adapters names some; give one of them")
     if methods:
         ablate_weights.check_serves(settings, given["served"])
+        distilled: Mapping[str, Result[Distilled]] = {}
+        if "traces" in methods:
+            thoughts = TraceOptions(
+                cases=given["cases"],
+                memories=wanted.options.memories,
+                samples=given["samples"],
+                budget=wanted.options.budget,
+                hint=given["hint"],
+            )
+            distilled, budget = ablate_weights.thoughts(
+                given["out"], sample, settings, thoughts, budget, tell
+            )
         options = TrainOptions(rate=given["rate"], epochs=given["epochs"])
-        return ablate_weights.trained(given["out"], sample, base, options, methods, tell)
+        trained = ablate_weights.trained(
+            given["out"], sample, base, options, methods, distilled, tell
+        )
+        return trained, budget
     if path is None:
-        return ablate_weights.Weights()
+        return ablate_weights.Weights(), budget
     with path.open("rb") as file:
         is_database = file.read(len(ablate_weights.SQLITE)) == ablate_weights.SQLITE
     if is_database:
         ablate_weights.check_serves(settings, given["served"])
-        return ablate_weights.stored(path, sample, base, settings.tenant)
-    return ablate_weights.named(path)
-
-
-class _Late(Closing):
-    """A model that is loaded when it is first asked: a run that is all cached loads none."""
-
-    def __init__(self, load: Callable[[], LLM]) -> None:
-        self._load = load
-        self._inner: LLM | None = None
-
-    def complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
-        """Return the model's replies, in order."""
-        if self._inner is None:
-            self._inner = self._load()
-        return self._inner.complete(requests)
-
-    def close(self) -> None:
-        """Close the model, if it was loaded."""
-        close = getattr(self._inner, "close", None)
-        if close is not None:
-            close()
+        return ablate_weights.stored(path, sample, base, settings.tenant), budget
+    return ablate_weights.named(path), budget
 
 
 def _print(found: Ablation, path: Path) -> None:

@@ -9,15 +9,18 @@ from typing import Any
 import click
 
 from persona_agent.agent import PersonaAgent
-from persona_agent.cli.settings import Settings, progress_bars
+from persona_agent.cli.settings import Command, Settings, progress_bars
+from persona_agent.distil import Distilled, TraceOptions
 from persona_agent.errors import PersonaAgentError
 from persona_agent.llm.local import embedded_model
 from persona_agent.llm.served_adapters import ServedAdapters
 from persona_agent.memory.adapter_files import AdapterFiles, adapters_path
 from persona_agent.memory.store import Store
 from persona_agent.ports import Forgetter
+from persona_agent.program import Result
 from persona_agent.train.hosting import Hosted
 from persona_agent.train.options import METHODS, TrainOptions
+from persona_agent.train.traces import by_user
 
 KEY = "VLLM_API_KEY"
 FOLDER = click.option(
@@ -31,6 +34,31 @@ SERVED = click.option(
     metavar="URL",
     help="A vLLM server that has adapters loaded, started by serve-model --later.",
 )
+
+
+def tracing(command: Command) -> Command:
+    """Add the options of the thoughts that the method `traces` learns."""
+    default = TraceOptions()
+    cases = click.option(
+        "--cases",
+        type=click.IntRange(1),
+        default=default.cases,
+        show_default=True,
+        help="Of traces: the latest outcomes of a user that the model thinks about.",
+    )
+    samples = click.option(
+        "--samples",
+        type=click.IntRange(1),
+        default=default.samples,
+        show_default=True,
+        help="Of traces: thoughts about each.",
+    )
+    hint = click.option(
+        "--hint",
+        is_flag=True,
+        help="Of traces: show the outcome of those that no thought led to, and think once more.",
+    )
+    return cases(samples(hint(command)))
 
 
 @click.command()
@@ -48,6 +76,14 @@ SERVED = click.option(
 @click.option("--window", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--held-out", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@tracing
+@click.option(
+    "--thought-tokens",
+    type=click.IntRange(8),
+    default=TraceOptions().budget,
+    show_default=True,
+    help="Of traces: what a thought may take.",
+)
 @FOLDER
 @SERVED
 @click.pass_obj
@@ -59,20 +95,31 @@ def train(
     cohort: bool,
     base: str,
     start: str | None,
+    cases: int,
+    samples: int,
+    hint: bool,
+    thought_tokens: int,
     folder: Path | None,
     served: str | None,
     **recipe: Any,  # Any: the fields of TrainOptions, which checks them
 ) -> None:
     """Train LoRA adapters on what USERS did; the latest --held-out outcomes judge them.
 
-    What was trained on the same data before is not trained again; what was stopped goes on.
+    What was trained on the same data before is not trained again; what was stopped goes on. With
+    --method traces the model (--llm, which should be the base) first thinks about what users did.
     """
     if (everybody and users) or not (everybody or cohort or users):
         raise click.UsageError("name users, or give --all or --cohort")
     options = TrainOptions(**recipe)
+    thinks = options.method == "traces" and not cohort
     agent = PersonaAgent.open(
-        settings.db, llm=None, embedder="hash", tenant=settings.tenant, adapters=folder
+        settings.db,
+        llm=settings.model() if thinks else None,
+        embedder="hash",
+        tenant=settings.tenant,
+        adapters=folder,
     )
+    found: Mapping[str, Result[Distilled]] = {}
     with agent, progress_bars() as bars:
         names = list(users) or agent.users()
         bar = bars.add_task("loading the model", total=None)
@@ -84,8 +131,21 @@ def train(
             text = f"training {len(done)} of {count}"
             bars.update(bar, total=steps, completed=step, description=text)
 
+        if thinks:
+            how = TraceOptions(
+                cases=cases, samples=samples, hint=hint, budget=thought_tokens, seed=options.seed
+            )
+            bars.update(bar, description="thinking")
+            thoughts = agent.distil(names, options=how, held_out=options.held_out)
+            found = dict(zip(names, thoughts, strict=True))
         results = agent.train(
-            names, options=options, base=base, cohort=cohort, start=start, tell=tell
+            names,
+            options=options,
+            base=base,
+            cohort=cohort,
+            start=start,
+            traces=by_user(found),
+            tell=tell,
         )
         loaded = 0
         if served is not None:
@@ -96,13 +156,15 @@ def train(
         {"user": name, "learned": one.value, "error": one.reason or None}
         for name, one in zip(shown, results, strict=True)
     ]
-    lines = [
+    lines = [f"{user}: {one.value if one.ok else one.reason}" for user, one in found.items()]
+    lines += [
         str(one.value) if one.ok else f"{name or 'the cohort'}: {one.reason}"
         for name, one in zip(shown, results, strict=True)
     ]
     if served is not None:
         lines.append(f"{loaded} adapters loaded by {served}")
-    settings.show({"results": rows, "loaded": loaded}, "\n".join(lines))
+    told = {user: str(one.value) for user, one in found.items() if one.ok}
+    settings.show({"results": rows, "loaded": loaded, "traces": told}, "\n".join(lines))
     if failed := sum(not one.ok for one in results):
         raise PersonaAgentError(f"{failed} of {len(results)} adapters could not be trained")
 

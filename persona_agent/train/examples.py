@@ -56,6 +56,21 @@ def earlier(history: Sequence[Interaction], cut: datetime | None) -> list[Intera
     return [one for one in history if cut is None or one.when < cut]
 
 
+def cut_of(history: Sequence[Interaction], held_out: int) -> datetime | None:
+    """Return the time from which nothing is learned where so many outcomes are held out; None: all is.
+
+    Raises NotEnoughData if no outcome is left.
+    """
+    if not held_out:
+        return None
+    labelled = [one for one in history if is_labelled(one)]
+    if len(labelled) <= held_out:
+        raise NotEnoughData(
+            f"there are {len(labelled)} outcomes, of which {held_out} are held out; give fewer"
+        )
+    return labelled[-held_out].when
+
+
 def examples(
     history: Sequence[Interaction],
     task: Task,
@@ -67,8 +82,8 @@ def examples(
 ) -> list[Example]:
     """Return what one user's history before `cut` teaches by the method of `options`.
 
-    `render` writes the messages of `traces` as the model reads a chat. Raises NotEnoughData if that is nothing, and ValueError for traces of another user, or where
-    the method has no use for them.
+    `render` writes the messages of `traces` as the model reads a chat. Raises NotEnoughData if
+    that is nothing, and ValueError where the method has no use for traces.
     """
     known = earlier(history, cut)
     if traces and options.method != "traces":

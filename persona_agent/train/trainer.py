@@ -21,10 +21,11 @@ from persona_agent.program import Result
 from persona_agent.task import Task, is_labelled
 from persona_agent.train.base import Base, Weights, lora_config
 from persona_agent.train.encode import preferences_of, rows_of
-from persona_agent.train.examples import Example, earlier, examples
+from persona_agent.train.examples import Example, cut_of, earlier, examples
 from persona_agent.train.loop import SAVE_S, Material, State, train
 from persona_agent.train.options import TrainOptions
 from persona_agent.train.score import Ask, asks_of, mean_nats, option_logprobs
+from persona_agent.train.traces import NO_TRACES, TracesByUser
 from persona_agent.types import Interaction, Json, Record, Scope
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ class Trainer:
         with self._store.snapshot() as snapshot:
             history = snapshot.find(scope.owner)
             hashes = hashes_of(snapshot.connection, owner, [one.id for one in history])
-        cut, asks = _held_out(history, task, options)
+        cut = cut_of(history, options.held_out)
+        asks = _asked_later(history, task, options, cut)
         made = examples(history, task, options, cut=cut, traces=traces, render=self._base.render)
         known = {one.id for one in earlier(history, cut)}
         used = sorted({event for one in made for event in one.events} & known)
@@ -248,21 +250,19 @@ def train_all(
     *,
     cohort: bool = False,
     start: str | None = None,
-    traces: Sequence[Trace] = (),
+    traces: TracesByUser = NO_TRACES,
     clock: Callable[[], datetime],
     tell: Tell = quietly,
 ) -> list[Result[Learned]]:
     """Return a result for each scope, or one for the cohort of all; one failing disturbs no other.
 
-    Raises ValueError for no users, traces of several, or a cohort that is to begin with something;
-    StoreError for an adapter to begin with that is not there, or is of another base.
+    `traces` are by user. Raises ValueError for no users, or a cohort that is to begin with something
+    or has traces; StoreError for an adapter to begin with that is not there, or is of another base.
     """
     if not scopes:
         raise ValueError("there is nobody to train on; name users, or add interactions first")
     if cohort and (start is not None or traces):
         raise ValueError("a cohort's adapter begins with nothing and has no traces")
-    if traces and len(scopes) > 1:
-        raise ValueError(f"traces are of one user; {len(scopes)} are named")
     begin_with = None if start is None else _named(files, scopes[0].tenant, start, base)
     trainer = Trainer(files, base, clock=clock)
     results: list[Result[Learned]] = []
@@ -272,7 +272,12 @@ def train_all(
                 made = trainer.cohort(scopes, task_of(scope), options, tell=tell)
             else:
                 made = trainer.user(
-                    scope, task_of(scope), options, start=begin_with, traces=traces, tell=tell
+                    scope,
+                    task_of(scope),
+                    options,
+                    start=begin_with,
+                    traces=traces.get(scope.user, ()),
+                    tell=tell,
                 )
             results.append(Result(made))
         except (PersonaAgentError, ValueError) as error:
@@ -329,21 +334,14 @@ def read_weights(folder: Path) -> Weights:
     return found
 
 
-def _held_out(
-    history: Sequence[Interaction], task: Task, options: TrainOptions
-) -> tuple[datetime | None, list[Ask]]:
-    """Return the time from which nothing is learned, and what the later outcomes are asked."""
-    if not options.held_out:
-        return None, []
-    labelled = [one for one in history if is_labelled(one)]
-    if len(labelled) <= options.held_out:
-        raise NotEnoughData(
-            f"there are {len(labelled)} outcomes, of which {options.held_out} are held out; give "
-            "fewer"
-        )
-    first = labelled[-options.held_out]
-    count = sum(one.when >= first.when for one in labelled)  # of the same moment, all
-    return first.when, asks_of(history, task, count, options)
+def _asked_later(
+    history: Sequence[Interaction], task: Task, options: TrainOptions, cut: datetime | None
+) -> list[Ask]:
+    """Return what the outcomes from the cut on are asked: of the same moment, all."""
+    if cut is None:
+        return []
+    count = sum(is_labelled(one) and one.when >= cut for one in history)
+    return asks_of(history, task, count, options)
 
 
 def _write(

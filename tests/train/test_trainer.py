@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import torch
 
 from persona_agent.agent import PersonaAgent
 from persona_agent.cli import main
+from persona_agent.distil import TraceOptions
 from persona_agent.errors import NotEnoughData, StoreError, UnknownUser
+from persona_agent.llm.fake import FakeLLM
 from persona_agent.memory.adapters import sources_of
 from persona_agent.memory.verify import found_in
 from persona_agent.task import Task
@@ -232,6 +235,60 @@ def test_a_host_loads_what_is_ready_and_unloads_what_is_forgotten(
         agent._forgetters = {"adapters on a server": hosted, **agent._forgetters}
         assert agent.forget("ann").outside == {"adapters on a server": 1, "adapters on disk": 1}
         assert list(host.loaded) == [agent.adapters()[0].name]
+
+
+def thinker() -> FakeLLM:
+    """Return a model that thinks of the first memory, and says two stars of whatever it is asked."""
+    return FakeLLM(
+        lambda one: "They gave [1] little, and this is alike." if one.purpose == "think" else "2"
+    )
+
+
+def test_thoughts_that_led_to_what_users_did_are_learned(
+    tmp_path: Path, ratings: Rated, rating_task: Task, base: Base
+) -> None:
+    database = tmp_path / "thinking.db"
+    with PersonaAgent.open(database, llm=thinker(), embedder="hash", task=rating_task) as agent:
+        for user in ("ann", "bob"):
+            agent.add(ratings(user, 20))
+        agent.add("I like tea.", user_id="new")
+        how = TraceOptions(cases=8, samples=1)
+        results = agent.distil(["ann", "new", "bob"], options=how, held_out=4)
+        assert isinstance(results[1].error, NotEnoughData)
+        ann, bob = results[0].unwrap(), results[2].unwrap()
+        seen = {one.event for one in ann.traces}
+        assert seen <= {f"ann-{i}" for i in range(8, 16)}  # the latest that are not held out
+        assert (ann.cases, len(ann.traces), ann.dropped) == (8, 6, {"wrong": 2})
+        traces = {"ann": ann.traces, "bob": bob.traces}
+        options = replace(OPTIONS, method="traces")
+        made = [
+            one.unwrap()
+            for one in agent.train(["ann", "bob"], base=base, options=options, traces=traces)
+        ]
+        for user, one in zip(("ann", "bob"), made, strict=True):
+            sources = {source.event for source in sources_of(agent.memory.store, one.adapter)}
+            assert {trace.event for trace in traces[user]} <= sources
+            assert all(event.startswith(user) for event in sources)
+        (without,) = agent.train("ann", base=base, options=options)
+        assert isinstance(without.error, NotEnoughData)
+
+
+def test_the_command_line_thinks_before_it_trains_on_thoughts(
+    agent: PersonaAgent,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert agent.users() == ["ann", "bob", "eve"]
+    monkeypatch.setattr("persona_agent.cli.settings.open_llm", lambda *_, **__: thinker())
+    main(
+        ["--db", str(tmp_path / "persona.db"), "train", "ann", "--method", "traces", "--cases", "4",
+         "--samples", "1", "--base", str(tiny_folder), "--epochs", "1"]
+    )  # fmt: skip
+    thought, trained = capsys.readouterr().out.splitlines()
+    assert thought == "ann: 3 traces of 4 cases, 4 thoughts; dropped: 1 wrong"
+    assert trained.startswith("traces-")
 
 
 def test_the_command_line_trains_lists_and_forgets(

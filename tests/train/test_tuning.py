@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from persona_agent.cli import main
+from persona_agent.eval.ablation.cache import Budget
 from persona_agent.eval.ablation.run import Settings
 from persona_agent.eval.ablation.study import ablate
 from persona_agent.eval.ablation.tuning import Tuned, tune, tuned_in
@@ -196,6 +197,56 @@ def test_adapters_are_trained_or_taken_not_both(
     with pytest.raises(SystemExit):
         main(study_of(tasks, tmp_path, *both))
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_thoughts_are_drawn_kept_and_learned_by_one_command(
+    tasks: TaskSet,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(request: ModelRequest) -> str:
+        thinks = request.purpose == "think"
+        return "They gave [1] little, and this is alike." if thinks else "2"
+
+    asked: list[FakeLLM] = []
+
+    def model(*_: object, **__: object) -> FakeLLM:
+        asked.append(FakeLLM(answer))
+        return asked[-1]
+
+    monkeypatch.setattr("persona_agent.cli.settings.open_llm", model)
+    monkeypatch.setattr("persona_agent.llm.vllm.VLLM", model)
+    given = ["--train", "traces", "--cases", "4", "--samples", "1", "--epochs", "1"]
+    command = ["--embedder", "hash", "--llm", f"vllm:{tiny_folder}", *study_of(tasks, tmp_path)]
+    command[command.index("--arms") + 1] = "none,prime"
+    main([*command, *given])
+    shown = capsys.readouterr().out
+    assert "9 traces of 12 cases, 12 thoughts; dropped: 3 wrong" in shown
+    assert "3 adapters of 3 people are used" in shown
+    thinking = [one for llm in asked for one in llm.requests if one.purpose == "think"]
+    assert {one.adapter for one in thinking[:12]} == {None}
+    assert all(one.adapter for one in thinking[12:])  # the arm thinks with what was learned
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert {row["arm"] for row in rows} == {"label-prior", "none", "prime"}
+    asked.clear()
+    main([*command, *given])
+    assert "0 requests were asked anew" in capsys.readouterr().out
+    assert not any(llm.requests for llm in asked)
+
+
+def test_what_is_thought_about_counts_for_the_budget(
+    tasks: TaskSet, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "persona_agent.cli.settings.open_llm", lambda *_, **__: FakeLLM(lambda one: "2")
+    )
+    with pytest.raises(SystemExit):
+        main(["--embedder", "hash", "--llm", f"vllm:{tiny_folder}", *study_of(tasks, tmp_path),
+              "--train", "traces", "--cases", "4", "--samples", "1", "--budget", "5"])  # fmt: skip
+    assert Budget(5, None).less(3, 7) == Budget(2, None)
+    assert Budget(5, 6).less(9, 7) == Budget(0, 0)
 
 
 @pytest.mark.real("vllm")
