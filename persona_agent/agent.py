@@ -585,8 +585,8 @@ class PersonaAgent(Closing):
 
         A user id, several, or None for all users. `base` is the model that is adapted: "local", a
         folder or a GGUF file. `start` names an adapter to begin with, such as a cohort's. `traces`
-        are by user, as `distil` makes them. The task is inferred unless given. What cannot be trained disturbs nobody.
-        Needs the extra `train`. Raises ValueError where no folder for adapters was given.
+        are by user, as `distil` makes them. The task is inferred unless given. What cannot be
+        trained disturbs nobody. Needs the extra `train`. Raises ValueError where no folder for adapters was given.
         """
         if self._adapters is None:
             raise ValueError("there is no folder for adapters; open the agent with adapters=")

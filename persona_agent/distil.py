@@ -91,8 +91,9 @@ class TraceOptions(Record):
 class Trace(Record):
     """An example to train on: after `messages` comes `thought`, then `answer`.
 
-    `cites` are the ids of the interactions and lines that the thought names; `loglik` is the
-    answer's log-probability given the thought, None where the engine cannot tell.
+    `cites` are the ids of the interactions and lines that the thought names, `shown` those of all
+    interactions in the messages; `loglik` is the answer's log-probability given the thought, None
+    where the engine cannot tell.
     """
 
     event: str
@@ -102,6 +103,7 @@ class Trace(Record):
     cites: tuple[str, ...]
     loglik: float | None
     rationalised: bool = False
+    shown: tuple[str, ...] = ()
 
     @property
     def completion(self) -> str:
@@ -330,6 +332,7 @@ def _trace(one: _Try, case: Case, task: Task, prediction: Prediction) -> Trace:
         cited(one.thought.text, case.job),
         prediction.loglik(case.outcome),
         one.rationalised,
+        tuple(known.id for known in case.job.memories),
     )
 
 

@@ -108,7 +108,7 @@ def thoughts(
 ) -> list[Example]:
     """Return an example of each trace whose event is known: thought and answer are learned.
 
-    It is made of that event, and of those that the thought cites. Raises ValueError for traces
+    It is made of that event, and of all that the model was shown. Raises ValueError for traces
     without `render`.
     """
     if traces and render is None:
@@ -120,9 +120,9 @@ def thoughts(
             continue
         prompt = render(one.messages)
         text = prompt + one.completion
-        cited = tuple(event for event in one.cites if event in there and event != one.event)
+        shown = tuple(event for event in one.shown if event in there)
         spans = ((len(prompt), len(text)),)
-        made.append(Example(text, spans, (*cited, one.event), template=True))
+        made.append(Example(text, spans, (*shown, one.event), template=True))
     return made
 
 

@@ -116,7 +116,7 @@ def test_thoughts_are_mixed_one_to_one_with_plain_answers(
 ) -> None:
     history = ratings("ann", 40)
     traces = [replace(TRACE, event=f"ann-{i}") for i in (1, 2, 99)]
-    traces[0] = replace(traces[0], cites=("ann-0", "a line"))
+    traces[0] = replace(traces[0], cites=("a line",), shown=("ann-0",))
     options = TrainOptions(method="traces", window=4)
     plain, thought, more, other = examples(
         history, rating_task, options, traces=traces, render=render

@@ -267,7 +267,9 @@ def test_thoughts_that_led_to_what_users_did_are_learned(
         ]
         for user, one in zip(("ann", "bob"), made, strict=True):
             sources = {source.event for source in sources_of(agent.memory.store, one.adapter)}
-            assert {trace.event for trace in traces[user]} <= sources
+            read = {event for trace in traces[user] for event in (trace.event, *trace.shown)}
+            assert read <= sources
+            assert f"{user}-0" in read
             assert all(event.startswith(user) for event in sources)
         (without,) = agent.train("ann", base=base, options=options)
         assert isinstance(without.error, NotEnoughData)
