@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from persona_agent.errors import BackendError
-from persona_agent.llm.vllm import VLLM
+from persona_agent.llm.vllm import MOST_LORAS, VLLM
 from persona_agent.types import Message, ModelRequest, Sampling
 
 pytestmark = pytest.mark.real("vllm")
@@ -82,6 +82,26 @@ def test_adapters_answer_each_in_its_own_way_within_one_batch(vllm: VLLM) -> Non
     near = np.abs(ann - again).max()  # the same adapter: rounding
     for one, two in ((base, ann), (base, ben), (ann, ben)):
         assert np.abs(one - two).max() > 2 * near
+
+
+def test_who_has_no_adapter_is_not_answered_by_somebody_elses(
+    vllm: VLLM, new_lora: Callable[[int], Path]
+) -> None:
+    more = [f"more {i}" for i in range(MOST_LORAS - 2)]
+    for number, name in enumerate(more, 2):
+        vllm.load_adapter(name, new_lora(number))
+    try:
+        others = [
+            rate("Heat", adapter=name) for name in ("ann", "ben", *more)
+        ]  # all there is room for
+        alone, among = (
+            np.array(vllm.complete([rate("Heat", cache_salt=salt), *batch])[0].logprobs)
+            for salt, batch in (("alone", []), ("among others", others))
+        )
+    finally:
+        for name in more:
+            vllm.unload_adapter(name)
+    assert np.abs(alone - among).max() < TOLERANCE / 100
 
 
 def test_an_adapter_comes_and_goes_while_the_engine_runs(
